@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only module that asks which Python this is: CPython 2.7.5 or later, or 3.6 and later."""
+
+from __future__ import absolute_import, division
+
+import os
+import sys
+
+PYTHON2 = sys.version_info[0] == 2
+
+if PYTHON2:
+    import codecs
+    import signal as raw_signal
+
+    text_type = unicode  # noqa: F821 - a Python 2 name
+    integer_types = (int, long)  # noqa: F821 - a Python 2 name
+
+    def _keep_undecodable_byte(error):
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        byte = error.object[error.start:error.start + 1]
+        return unichr(0xdc00 + ord(byte)), error.start + 1  # noqa: F821 - a Python 2 name
+
+    codecs.register_error('surrogateescape', _keep_undecodable_byte)
+else:
+    # The signal module proper wraps these in enums, which costs each call 3-5 ms.
+    import _signal as raw_signal
+
+    text_type = str
+    integer_types = (int,)
+
+SIGHUP, SIGINT, SIGTERM = raw_signal.SIGHUP, raw_signal.SIGINT, raw_signal.SIGTERM
+
+
+def argument_bytes(index):
+    """The bytes of one command line argument, whatever the locale made of them.
+
+    With XAPI's empty environment Python 3.6 reads argv as ASCII with surrogate escapes.
+    """
+    argument = sys.argv[index]
+    return argument if PYTHON2 else os.fsencode(argument)
+
+
+def native_text(value):
+    """`value` as the type that `str` is here: what attribute and module names must be."""
+    return value.encode('ascii') if PYTHON2 and isinstance(value, text_type) else value
+
+
+def to_text(value):
+    """Text of any object for an error or a log line; never raises and never loses the reason."""
+    if isinstance(value, text_type):
+        return value
+    if not isinstance(value, bytes):
+        try:
+            value = str(value)
+        except Exception:
+            try:
+                value = text_type(value)
+            except Exception:
+                value = repr(value)
+    if isinstance(value, bytes):
+        value = value.decode('utf-8', 'replace')
+    return value
+
+
+def join_surrogates(text):
+    """`text` with surrogate pairs made one character and lone surrogates replaced by U+FFFD."""
+    if PYTHON2:
+        raw = text.encode('utf-16-le')
+    else:
+        raw = text.encode('utf-16-le', 'surrogatepass')
+    return raw.decode('utf-16-le', 'replace')
+
+
+def keep_from_children(fd):
+    """Close `fd` when a child program starts; Python 3 made every descriptor so."""
+    if PYTHON2:
+        import fcntl
+        fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+def monotonic_s():
+    """Seconds of a clock that no clock adjustment moves; its zero is arbitrary."""
+    if PYTHON2:
+        # times(2) returns ticks of 10 ms since boot; Python 2.7 has no other monotonic clock.
+        return os.times()[4]
+    import time
+    return time.monotonic()
+
+
+def import_http_client():
+    """The standard library's HTTP client module, which costs 15-25 ms to import."""
+    if PYTHON2:
+        import httplib
+        return httplib
+    import http.client
+    return http.client
+
+
+def import_urlparse():
+    """The standard library's URL module."""
+    if PYTHON2:
+        import urlparse
+        return urlparse
+    import urllib.parse
+    return urllib.parse
+
+
+def import_queue():
+    """The standard library's thread-safe queue module."""
+    if PYTHON2:
+        import Queue
+        return Queue
+    import queue
+    return queue

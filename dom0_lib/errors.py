@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error a caller can see.
+
+A class name is protocol: the caller finds it in details[2] of the failure and branches on it.  The classes carry
+facts as attributes; only dom0_lib.plugin turns them into what goes over the wire.
+"""
+
+from __future__ import absolute_import, division
+
+
+class PluginError(Exception):
+    """The call failed for good; the same call again would fail again."""
+
+
+class RequestError(PluginError):
+    """The process was not started as XAPI starts a plug-in, or its argument is not a method call."""
+
+
+class ArgumentError(PluginError):
+    """An argument is missing, of the wrong kind, or unknown; nothing has happened."""
+
+    def __init__(self, argument, reason):
+        super(ArgumentError, self).__init__("argument '%s': %s" % (argument, reason))
+        self.argument = argument
+        self.reason = reason
+
+
+class RetryableError(PluginError):
+    """The call failed, left nothing behind, and may succeed when repeated: callers retry on this name."""
+
+
+class ImageNotFound(PluginError):
+    """The image service has no such image, or hides it from this token."""
+
+
+class InvalidImage(PluginError):
+    """The image is not what it should be: not an archive, a gap in its sequence, a damaged VHD."""
+
+
+class UnsafeImage(InvalidImage):
+    """The image would reach outside itself or break the storage repository, so it was refused."""
+
+
+class StorageError(PluginError):
+    """The storage repository is missing, full, or refuses the operation."""
+
+
+class CommandNotFound(PluginError):
+    """A program that dom0 should have is not on PATH."""
+
+    def __init__(self, command):
+        super(CommandNotFound, self).__init__("command '%s' was not found on PATH" % command)
+        self.command = command
+
+
+class CommandFailed(PluginError):
+    """A program ended with an error, or did not end before its deadline (`status` is then None)."""
+
+    def __init__(self, command, status, output):
+        if status is None:
+            ending = 'did not end in time and was killed'
+        else:
+            ending = 'ended with status %d' % status
+        super(CommandFailed, self).__init__("command '%s' %s: %s" % (command, ending, output or 'no output'))
+        self.command = command
+        self.status = status
+        self.output = output
+
+
+class UnknownFunction(Exception):
+    """The plug-in has no call of this name."""
+
+    def __init__(self, function):
+        super(UnknownFunction, self).__init__(function)
+        self.function = function
+
+
+class Failure(Exception):
+    """A failure with a XAPI error code of its own, passed to the client as it stands."""
+
+    def __init__(self, code, params):
+        super(Failure, self).__init__(code, params)
+        self.code = code
+        self.params = list(params)
+
+
+class Terminated(BaseException):
+    """A signal asked the process to end; not an Exception, so that no handler of errors swallows it."""
+
+    def __init__(self, signal_number):
+        super(Terminated, self).__init__(signal_number)
+        self.signal_number = signal_number

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things are in dom0, and the one seam for tests: DOM0_ROOT prefixes every dom0 path.
+
+XAPI gives a plug-in PATH and nothing else, so on a host the prefix is always empty.
+"""
+
+from __future__ import absolute_import, division
+
+import os
+
+SR_MOUNT = '/var/run/sr-mount'
+XAPI_SOCKET = '/var/lib/xcp/xapi'
+SYSLOG_SOCKET = '/dev/log'
+
+
+def locate(dom0_path):
+    """The real path of an absolute dom0 path."""
+    return os.environ.get('DOM0_ROOT', '') + dom0_path

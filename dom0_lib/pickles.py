@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The legacy encoding of arguments and replies: Python pickles of plain data, read and written here without `pickle`.
+
+A real unpickler builds any object that the caller names, as root.  This reader knows only the records below, all that
+Python 2's cPickle and protocol 0 make of None, bool, int, text, list, tuple, dict and float, so nothing can be called.
+
+    (  mark               0  drop the top        N  None             t  tuple to the mark     ]  empty list
+    I  int or bool        1  drop to the mark    S  quoted bytes     l  list to the mark      }  empty dict
+    L  long               2  repeat the top      V  text, \\u        d  dict to the mark      )  empty tuple
+    F  float              p  store, numbered     g  fetch, numbered  a  append   s  set item  e  extend  u  set items
+"""
+
+from __future__ import absolute_import, division
+
+import _codecs
+
+from dom0_lib import compat
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_VALUES = 100000
+_MAX_NUMBER_LENGTH = 400  # a float written by repr() may have 327 characters
+_MARK = object()
+
+
+class PickleError(Exception):
+    """The text is not a pickle of plain data, or is too large or too deep."""
+
+
+def loads(text):
+    """The plain data in a pickle given as text, each character a byte (latin-1), as XML-RPC delivers it.
+
+    Python 2 byte strings become text, read as UTF-8 with surrogate escapes.  Raises PickleError.
+    """
+    if len(text) > MAX_BYTES:
+        raise PickleError('longer than %d bytes' % MAX_BYTES)
+    try:
+        data = text.encode('latin-1')
+    except UnicodeEncodeError:
+        raise PickleError('has characters that are not bytes')
+    try:
+        value = _Reader(data).read()
+    except PickleError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        raise PickleError('is damaged')
+    _check_bounds(value)
+    return value
+
+
+class _Reader(object):
+
+    def __init__(self, data):
+        self._data = data
+        self._position = 0
+        self._stack = []
+        self._stored = {}
+
+    def read(self):
+        while True:
+            code = self._data[self._position:self._position + 1].decode('latin-1')
+            if not code:
+                raise PickleError('is cut short')
+            self._position += 1
+            if code == '.':
+                value, = self._stack
+                if value is _MARK:
+                    raise PickleError('is damaged')
+                return value
+            try:
+                action = self._ACTIONS[code]
+            except KeyError:
+                raise PickleError('has a record of code 0x%02x, which plain data does not need' % ord(code))
+            action(self)
+
+    def _line(self):
+        end = self._data.index(b'\n', self._position)
+        line = self._data[self._position:end]
+        self._position = end + 1
+        return line
+
+    def _number(self):
+        line = self._line()
+        if len(line) > _MAX_NUMBER_LENGTH:
+            raise PickleError('has a number of %d digits' % len(line))
+        return line
+
+    def _pop_to_mark(self):
+        start = len(self._stack) - 1
+        while self._stack[start] is not _MARK:
+            start -= 1
+            if start < 0:
+                raise PickleError('is damaged')
+        values = self._stack[start + 1:]
+        del self._stack[start:]
+        return values
+
+    def _push_int(self):
+        line = self._number()
+        self._stack.append({b'00': False, b'01': True}[line] if line in (b'00', b'01') else int(line))
+
+    def _push_long(self):
+        line = self._number()
+        self._stack.append(int(line[:-1] if line.endswith(b'L') else line))
+
+    def _push_float(self):
+        self._stack.append(float(self._number()))
+
+    def _push_bytes_as_text(self):
+        line = self._line()
+        if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
+            raise PickleError('has a string without quotes')
+        self._stack.append(_codecs.escape_decode(line[1:-1])[0].decode('utf-8', 'surrogateescape'))
+
+    def _push_text(self):
+        text = _codecs.raw_unicode_escape_decode(self._line())[0]
+        # A narrow Python 2 writes a character beyond U+FFFF as two records of a surrogate each.
+        self._stack.append(text if all(c < u'\ud800' for c in text) else compat.join_surrogates(text))
+
+    def _push_none(self):
+        self._stack.append(None)
+
+    def _push_mark(self):
+        self._stack.append(_MARK)
+
+    def _push_list_to_mark(self):
+        self._stack.append(self._pop_to_mark())
+
+    def _push_tuple_to_mark(self):
+        self._stack.append(tuple(self._pop_to_mark()))
+
+    def _push_dict_to_mark(self):
+        self._stack.append(_pair(self._pop_to_mark()))
+
+    def _push_empty_list(self):
+        self._stack.append([])
+
+    def _push_empty_dict(self):
+        self._stack.append({})
+
+    def _push_empty_tuple(self):
+        self._stack.append(())
+
+    def _append(self):
+        value = self._pop_value()
+        self._stack[-1].append(value)
+
+    def _extend(self):
+        values = self._pop_to_mark()
+        self._stack[-1].extend(values)
+
+    def _set_item(self):
+        value = self._pop_value()
+        key = self._pop_value()
+        self._stack[-1].update(_pair([key, value]))
+
+    def _set_items(self):
+        values = self._pop_to_mark()
+        self._stack[-1].update(_pair(values))
+
+    def _pop_value(self):
+        value = self._stack.pop()
+        if value is _MARK:
+            raise PickleError('is damaged')
+        return value
+
+    def _drop(self):
+        self._stack.pop()
+
+    def _drop_to_mark(self):
+        self._pop_to_mark()
+
+    def _repeat(self):
+        value = self._stack[-1]
+        if value is _MARK:
+            raise PickleError('is damaged')
+        self._stack.append(value)
+
+    def _store(self):
+        key = self._line()
+        value = self._stack[-1]
+        if value is _MARK:
+            raise PickleError('is damaged')
+        self._stored[key] = value
+
+    def _fetch(self):
+        self._stack.append(self._stored[self._line()])
+
+    _ACTIONS = {
+        '(': _push_mark, '0': _drop, '1': _drop_to_mark, '2': _repeat,
+        'N': _push_none, 'I': _push_int, 'L': _push_long, 'F': _push_float, 'S': _push_bytes_as_text, 'V': _push_text,
+        't': _push_tuple_to_mark, 'l': _push_list_to_mark, 'd': _push_dict_to_mark,
+        ']': _push_empty_list, '}': _push_empty_dict, ')': _push_empty_tuple,
+        'a': _append, 'e': _extend, 's': _set_item, 'u': _set_items, 'p': _store, 'g': _fetch,
+    }
+
+
+def _pair(values):
+    if len(values) % 2:
+        raise PickleError('is damaged')
+    keys = values[::2]
+    for key in keys:
+        if isinstance(key, (tuple, list, dict)):
+            raise PickleError('has a map whose key is not a plain value')
+    return dict(zip(keys, values[1::2]))
+
+
+def _check_bounds(value):
+    """Refuse what no caller sends: shared references can make a short pickle endless or exponential."""
+    level, count = [value], 0
+    for _ in range(MAX_DEPTH):
+        below = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, (list, tuple)):
+                below.extend(item)
+            if len(below) + count > MAX_VALUES:
+                raise PickleError('holds more than %d values' % MAX_VALUES)
+        if not below:
+            return
+        count += len(below)
+        level = below
+    raise PickleError('is nested deeper than %d' % MAX_DEPTH)
+
+
+def dumps(value):
+    """`value`, plain data, as a protocol 0 pickle: a text of printable ASCII and LF.
+
+    Python's own pickler writes raw bytes 0x80-0xFF, and Python 3.6 raw CR and NUL, all of which break on the way.
+    """
+    parts = []
+    _write(value, parts.append)
+    parts.append(u'.')
+    return u''.join(parts)
+
+
+def _write(value, write):
+    if value is None:
+        write(u'N')
+    elif isinstance(value, bool):
+        write(u'I01\n' if value else u'I00\n')
+    elif isinstance(value, compat.integer_types):
+        # Python 2 reads an I record of any size, as int or long; Python 3 likewise.
+        write(u'I%d\n' % value)
+    elif isinstance(value, float):
+        write(u'F%r\n' % value)
+    elif isinstance(value, (compat.text_type, str)):
+        _write_text(compat.text_type(value), write)
+    elif isinstance(value, (list, tuple)):
+        write(u'(')
+        for item in value:
+            _write(item, write)
+        write(u't' if isinstance(value, tuple) else u'l')
+    elif isinstance(value, dict):
+        write(u'(')
+        for key in value:
+            _write(key, write)
+            _write(value[key], write)
+        write(u'd')
+    else:
+        raise TypeError('a reply cannot hold %s' % type(value).__name__)
+
+
+def _write_text(text, write):
+    if all(u' ' <= c <= u'~' and c not in u'\'\\' for c in text):
+        write(u"S'%s'\n" % text)  # Python 2 callers get a str, as they always did
+        return
+    write(u'V')
+    for c in text:
+        code = ord(c)
+        if u' ' <= c <= u'~' and c != u'\\':
+            write(c)
+        else:
+            write(u'\\U%08x' % code if code > 0xffff else u'\\u%04x' % code)
+    write(u'\n')

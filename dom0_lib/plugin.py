@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plug-in file is a table of calls; this module answers the one call that the process was started for.
+
+    decode -> check -> run -> encode          exactly one response, exit status 0, whatever happens
+"""
+
+from __future__ import absolute_import, division
+
+import os
+import sys
+
+from dom0_lib import args
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import log
+from dom0_lib import termination
+from dom0_lib import wire
+
+# Legacy callers put pickled arguments here and want a pickle back.
+_LEGACY_KEY = u'params'
+
+Arg = args.Arg
+
+
+class Call(object):
+    """One call: `target` ("dom0_lib.module:function") and the arguments it declares.
+
+    The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
+    """
+
+    def __init__(self, target, *rows):
+        self.target = target
+        self.rows = rows
+
+
+def dispatch(calls):
+    """Answer the call in argv from the table `calls` (wire name: Call), and end the process."""
+    # Our package is found by now; the standard library must not be looked for beside other people's plug-ins.
+    sys.path.pop(0)
+    termination.install()
+    reply_fd = _take_stdout()
+    try:
+        try:
+            reply = answer(calls, _request())
+        except (errors.RequestError, Exception) as error:
+            reply = wire.encode_failure(describe_failure(u'', error))
+        _write(reply_fd, reply)
+    except errors.Terminated as error:
+        termination.die_of(error.signal_number)
+    # Everything has been cleaned up where it was made; the interpreter's own teardown costs 2-4 ms.
+    os._exit(0)
+
+
+def answer(calls, request_data):
+    """The response, as bytes, to a methodCall given as bytes.  Every error but errors.Terminated becomes a response."""
+    function = u''
+    try:
+        try:
+            request = wire.decode_request(request_data)
+        except errors.RequestError as error:
+            function = error.function
+            raise
+        function = request.function
+        return wire.encode_success(_run(calls, request))
+    except Exception as error:
+        details = describe_failure(function, error)
+        log.warning('%s failed: %s', function, ': '.join(compat.to_text(item) for item in details[2:]))
+        return wire.encode_failure(details)
+
+
+def _run(calls, request):
+    call = calls.get(request.function)
+    if call is None:
+        raise errors.UnknownFunction(request.function)
+    is_legacy = _LEGACY_KEY in request.arguments
+    if is_legacy:
+        from dom0_lib import pickles
+        values = args.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
+    else:
+        values = args.bind_plain(call.rows, request.arguments)
+    module_name, _, function_name = call.target.partition(':')
+    __import__(module_name)
+    result = getattr(sys.modules[module_name], function_name)(request.session_ref, **values)
+    if is_legacy:
+        return pickles.dumps(result)
+    from dom0_lib import json_reply
+    return json_reply.dumps(result)
+
+
+def _unpickle(pickles, text):
+    try:
+        call = pickles.loads(text)
+    except pickles.PickleError as error:
+        raise errors.ArgumentError(_LEGACY_KEY, 'the pickle %s' % error)
+    if not isinstance(call, dict) or not isinstance(call.get(u'args'), (tuple, list)) or not isinstance(call.get(u'kwargs'), dict):
+        raise errors.ArgumentError(_LEGACY_KEY, "the pickle is not a map of 'args' and 'kwargs'")
+    return call[u'args'], call[u'kwargs']
+
+
+def describe_failure(function, error):
+    """The ErrorDescription of an exception: what XAPI passes to the client as Failure.details."""
+    if isinstance(error, errors.Failure):
+        return [error.code] + error.params
+    if isinstance(error, errors.UnknownFunction):
+        return ['UNKNOWN_XENAPI_PLUGIN_FUNCTION', error.function]
+    name = type(error).__name__
+    # Callers take the last line of the message: it must have one.
+    return ['XENAPI_PLUGIN_FAILURE', function, name, compat.to_text(error).strip() or name]
+
+
+def _request():
+    if len(sys.argv) != 2:
+        raise errors.RequestError('this is a XAPI plug-in: it takes one argument, an XML-RPC call, from XAPI')
+    return compat.argument_bytes(1)
+
+
+def _take_stdout():
+    """A descriptor for the reply; what anything else prints goes to stderr, which XAPI drops."""
+    reply_fd = os.dup(1)
+    compat.keep_from_children(reply_fd)
+    os.dup2(2, 1)
+    return reply_fd
+
+
+def _write(fd, data):
+    while data:
+        data = data[os.write(fd, data):]

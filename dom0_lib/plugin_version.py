@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version that clients compare with the one they need."""
+
+from __future__ import absolute_import, division
+
+# os-xenapi 0.3.4 needs major 2 and at least minor 1: facts of its client, not the version of this package.
+_INTERFACE_VERSION = u'2.1'
+
+
+def get_version(_session_ref):
+    """The version of the calls' interface: `major.minor`, the major raised when an old caller would break."""
+    return _INTERFACE_VERSION

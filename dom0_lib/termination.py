@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGTERM and its kin become an exception, so that every `finally` runs, but never inside a shielded step."""
+
+from __future__ import absolute_import, division
+
+import os
+
+from dom0_lib import compat
+from dom0_lib import errors
+
+_SIGNALS = (compat.SIGTERM, compat.SIGINT, compat.SIGHUP)
+
+
+class _State(object):
+    shields = 0
+    pending = None
+
+
+def _receive(signal_number, _frame):
+    if _State.shields:
+        _State.pending = signal_number
+        return
+    _ignore_signals()
+    raise errors.Terminated(signal_number)
+
+
+def _ignore_signals():
+    for number in _SIGNALS:
+        compat.raw_signal.signal(number, compat.raw_signal.SIG_IGN)
+
+
+def install():
+    """From now on a signal that asks the process to end raises errors.Terminated in the main thread."""
+    for number in _SIGNALS:
+        compat.raw_signal.signal(number, _receive)
+
+
+class Shield(object):
+    """`with Shield():` holds such a signal back until the block has ended.
+
+    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.
+    """
+
+    def __enter__(self):
+        _State.shields += 1
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        _State.shields -= 1
+        if not _State.shields and _State.pending is not None:
+            signal_number, _State.pending = _State.pending, None
+            _ignore_signals()
+            raise errors.Terminated(signal_number)
+
+
+def die_of(signal_number):
+    """End this process by the signal itself: XAPI reports `signal: SIGTERM` and callers retry on that word."""
+    compat.raw_signal.signal(signal_number, compat.raw_signal.SIG_DFL)
+    os.kill(os.getpid(), signal_number)
