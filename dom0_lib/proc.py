@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs run with a list of arguments, a bare environment, a deadline and bounded output."""
+
+from __future__ import absolute_import, division
+
+import errno
+import os
+import select
+import subprocess
+
+from dom0_lib import compat
+from dom0_lib import errors
+
+_MAX_OUTPUT_BYTES = 1 << 20
+_SHOWN_CHARACTERS = 300
+
+
+class Completed(object):
+    """How a program ended: `status`, `output` (stdout) and `error_output` (stderr) as text."""
+
+    def __init__(self, status, output, error_output):
+        self.status = status
+        self.output = output
+        self.error_output = error_output
+
+    def first_line(self):
+        """The first line that says something, stdout before stderr, for an error."""
+        for text in (self.output, self.error_output):
+            for line in text.splitlines():
+                if line.strip():
+                    return line.strip()[:_SHOWN_CHARACTERS]
+        return ''
+
+
+def run(argv, deadline_s, ok_statuses=(0,)):
+    """Run a program found on PATH and wait for it.
+
+    Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all), for output
+    beyond 1 MiB, and after `deadline_s` seconds, when it has been killed.
+    """
+    process = _start(argv)
+    try:
+        completed = _collect(process, argv[0], deadline_s)
+    finally:
+        _reap(process)
+    if ok_statuses is not None and completed.status not in ok_statuses:
+        raise errors.CommandFailed(argv[0], completed.status, completed.first_line())
+    return completed
+
+
+def _start(argv):
+    with open(os.devnull, 'rb') as nothing:  # XAPI's stdin cannot be read
+        try:
+            return subprocess.Popen(
+                argv, stdin=nothing, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=True,
+                env={'PATH': os.environ.get('PATH', os.defpath), 'LC_ALL': 'C'})
+        except EnvironmentError as error:
+            if error.errno == errno.ENOENT:
+                raise errors.CommandNotFound(argv[0])
+            raise
+
+
+def _collect(process, command, deadline_s):
+    pieces = {process.stdout: [], process.stderr: []}
+    waiting = list(pieces)
+    ends_at = compat.monotonic_s() + deadline_s
+    size_bytes = 0
+    while waiting:
+        left_s = ends_at - compat.monotonic_s()
+        if left_s <= 0:
+            raise errors.CommandFailed(command, None, 'its deadline is %d s' % deadline_s)
+        for stream in _readable(waiting, left_s):
+            data = os.read(stream.fileno(), 65536)
+            if not data:
+                waiting.remove(stream)
+            pieces[stream].append(data)
+            size_bytes += len(data)
+        if size_bytes > _MAX_OUTPUT_BYTES:
+            raise errors.CommandFailed(command, None, 'it wrote more than %d bytes' % _MAX_OUTPUT_BYTES)
+    status = _wait(process, ends_at)
+    if status is None:
+        raise errors.CommandFailed(command, None, 'its deadline is %d s' % deadline_s)
+    return Completed(status, *[b''.join(pieces[stream]).decode('utf-8', 'replace') for stream in (process.stdout, process.stderr)])
+
+
+def _readable(streams, timeout_s):
+    try:
+        return select.select(streams, [], [], timeout_s)[0]
+    except select.error as error:
+        if error.args[0] == errno.EINTR:  # Python 2 does not resume after a signal
+            return []
+        raise
+
+
+def _wait(process, ends_at):
+    """The exit status, waited for in short steps: Python 2's wait() knows no deadline.  None when time is up."""
+    pause_s = 0.0005
+    while process.poll() is None:
+        if compat.monotonic_s() >= ends_at:
+            return None
+        select.select([], [], [], pause_s)
+        pause_s = min(2 * pause_s, 0.05)
+    return process.returncode
+
+
+def _reap(process):
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+    process.stderr.close()

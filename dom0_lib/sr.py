@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The storage repository that a caller means, as a directory that may be written to."""
+
+from __future__ import absolute_import, division
+
+import os
+
+from dom0_lib import errors
+from dom0_lib import paths
+from dom0_lib import xapi
+
+# /var/run is a link to /run in dom0; callers write either.
+_MOUNTS = (paths.SR_MOUNT, '/run/sr-mount')
+
+
+class Repository(object):
+    """A file based SR attached to this host; `path` is its real directory."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def vhd_path(self, vdi_uuid):
+        """Where the VHD of a VDI is, or will be."""
+        return os.path.join(self.path, '%s.vhd' % vdi_uuid)
+
+    def refuse_existing(self, vdi_uuids):
+        """Raises errors.StorageError if one of these VDIs exists: nothing is ever overwritten."""
+        for vdi_uuid in vdi_uuids:
+            if os.path.lexists(self.vhd_path(vdi_uuid)):
+                raise errors.StorageError('the storage repository already has a VDI %s' % vdi_uuid)
+
+
+def locate(session_ref, sr_path):
+    """The Repository at `sr_path`, a dom0 path that dom0_lib.args has checked.
+
+    It must be `<SR mount>/<name>`, and lead, links followed, to a directory below the SR mount; any other path must be the
+    `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError.
+    """
+    mount, _, name = sr_path.rpartition('/')
+    if mount in _MOUNTS:
+        root = os.path.realpath(paths.locate(mount))
+        path = os.path.realpath(os.path.join(root, name))
+        if not path.startswith(root + os.sep):
+            raise errors.StorageError("sr_path '%s' leads out of %s" % (sr_path, mount))
+    elif sr_path in _pbd_paths(session_ref):
+        path = os.path.realpath(paths.locate(sr_path))
+    else:
+        raise errors.StorageError("sr_path '%s' is neither below %s nor the path of an attached PBD" % (sr_path, paths.SR_MOUNT))
+    if not os.path.isdir(path):
+        raise errors.StorageError("sr_path '%s' is not there: is the SR file based, and its PBD plugged on this host?" % sr_path)
+    return Repository(path)
+
+
+def _pbd_paths(session_ref):
+    api = xapi.connect(session_ref).xenapi
+    this_host = api.session.get_this_host(session_ref)
+    records = api.PBD.get_all_records().values()
+    return [record['device_config'].get('path') for record in records
+            if record['host'] == this_host and record['currently_attached']]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""XAPI over dom0's local socket, in the session that the call came with.  The only module that knows XenAPI."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+_TIMEOUT_S = 60
+
+
+def connect(session_ref):
+    """A XenAPI session (`.xenapi.class.method(...)`) that stands for the caller's; it need not be closed.
+
+    Every call may raise XenAPI.Failure, and OSError or socket.error after a restart of the toolstack.
+    """
+    try:
+        import XenAPI
+    except ImportError:
+        raise errors.PluginError('the XenAPI module is not installed for %s' % compat.interpreter())
+    session = XenAPI.Session('http://localhost', transport=_make_transport())
+    session._session = session_ref
+    return session
+
+
+def _make_transport():
+    import socket
+    http_client = compat.import_http_client()
+    xmlrpc_client = compat.import_xmlrpc_client()
+    socket_path = paths.locate(paths.XAPI_SOCKET)
+
+    class LocalConnection(http_client.HTTPConnection):
+        def connect(self):
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(_TIMEOUT_S)
+            self.sock.connect(socket_path)
+
+    class LocalTransport(xmlrpc_client.Transport):
+        def make_connection(self, host):
+            return LocalConnection('localhost')
+
+    return LocalTransport()
