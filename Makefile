@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` shows what there is. Python environments are made under .venvs/ by tests/run the first time they are needed.
+
+# The interpreter of the host that `make install` installs for.
+PYTHON ?= /usr/bin/python3
+DESTDIR ?= /
+
+# -E: what the caller's shell says about Python (PYTHONPATH and so on) stays out.
+RUN = @python3 -E -B -m tests.run
+
+.PHONY: help demo test check lint sim bench install clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## watch a disk image travel from an image service into a storage repository (no root, under 90 s)
+	$(RUN) host tests.harness.demo
+
+test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
+	$(RUN) test
+
+check: ## lint and the fast tests on one Python, under a minute
+	$(RUN) check
+
+lint: ## lint alone
+	$(RUN) lint
+
+sim: ## run a simulated host to try plug-ins on; prints its URL and a sample call
+	$(RUN) host tests.harness
+
+bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
+	$(RUN) host tests.bench
+
+install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
+	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)" --python "$(PYTHON)"
+
+clean: ## remove everything that the other targets made here
+	rm -rf .venvs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name '*.pyc' -exec rm -f {} +

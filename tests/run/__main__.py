@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares environments and runs tests. Needs nothing but a Python 3 (>= 3.6) and its standard library.
+
+    python3 -m tests.run test               everything, on every dom0 Python
+    python3 -m tests.run check              lint and fast tests on one Python
+    python3 -m tests.run lint               lint alone
+    python3 -m tests.run host MODULE ...    a module of the repository in the host environment
+"""
+
+import os
+import sys
+
+from tests.run import environments
+from tests.run import interpreters
+from tests.run import system_tools
+from tests.run.steps import Step, run_alone, run_together, summarize
+
+IN_CI = os.environ.get("CI") == "true"
+WORKERS = 2
+
+# A test that hangs fails after this; a step that hangs in spite of it is ended.
+TEST_DEADLINE_S = 300
+FAST_DEADLINE_S = 600
+INTEGRATION_DEADLINE_S = 2400
+
+FAST_TESTS = ["tests/unit", "tests/contract"]
+HOST_TESTS = ["tests/integration", "tests/security"]
+
+
+def run_tests():
+    left_out = _prepare_tools()
+    versions, missing = _prepare_environments()
+    left_out += missing
+    if left_out and IN_CI:
+        print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
+        return 1
+
+    results = [run_alone(_lint())]
+    results += run_together([_byte_compile(version) for version in versions], WORKERS)
+    results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], WORKERS)
+    results.append(run_alone(_pytest("host", HOST_TESTS, INTEGRATION_DEADLINE_S, parallel=True)))
+    status = summarize(results)
+    if left_out:
+        print("LEFT OUT on this machine:\n" + "\n".join(left_out))
+    return status
+
+
+def check():
+    _prepare_host()
+    return summarize([run_alone(_lint()), run_alone(_pytest("host", FAST_TESTS, FAST_DEADLINE_S, parallel=True))])
+
+
+def lint():
+    _prepare_host()
+    return summarize([run_alone(_lint())])
+
+
+def run_host_module(arguments):
+    _prepare_host()
+    python = environments.python_of("host")
+    os.execve(python, [python, "-m"] + arguments, environments.clean_environ())
+
+
+def _prepare_tools():
+    system_tools.install(system_tools.list_missing())
+    return ["  %s: %s (Debian package %s)" % (tool.name, tool.purpose, tool.package)
+            for tool in system_tools.list_missing()]
+
+
+def _prepare_host():
+    with environments.locked():
+        return environments.prepare_host()
+
+
+def _prepare_environments():
+    """Make all environments; returns the versions that can be tested and a line for each that cannot."""
+    found = [(version, interpreters.find_dom0(version)) for version in interpreters.DOM0_VERSIONS]
+    available = [(version, python) for version, python in found if python]
+    missing = ["  Python %s: plug-ins on the dom0s that have it" % version for version, python in found if not python]
+    with environments.locked():
+        host = environments.prepare_host()
+        print("Pythons\n  %-5s %-8s %s" % ("host", host.release, host.path))
+        for version, python in found:
+            print("  %-5s %-8s %s" % (version, python.release if python else "-", python.path if python else "not found"))
+        sys.stdout.flush()
+        for version, python in available:
+            environments.prepare_dom0(version, python)
+        environments.prepare_os_xenapi()
+    return [version for version, _ in available], missing
+
+
+def _lint():
+    command = [environments.python_of("host"), "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."]
+    return Step("lint", command, FAST_DEADLINE_S)
+
+
+def _byte_compile(version):
+    return Step("byte-compile, Python %s" % version,
+                [environments.python_of(version), "-B", "tests/run/byte_compile.py", "dom0_lib", "plugins"],
+                FAST_DEADLINE_S)
+
+
+def _pytest(environment, directories, deadline_s, parallel=False):
+    directories = [directory for directory in directories if os.path.isdir(os.path.join(environments.CHECKOUT, directory))]
+    # -B: Python 2 would import the .pyc of a module that is gone, so it must not leave any in the checkout.
+    command = [environments.python_of(environment), "-B", "-m", "pytest", "-c", "tests/pytest.ini",
+               "-o", "cache_dir=%s/%s/pytest_cache" % (environments.ENVIRONMENTS, environment)]
+    if parallel:
+        command += ["-n", str(WORKERS), "--timeout", str(TEST_DEADLINE_S)]
+    names = " + ".join(os.path.basename(directory) for directory in directories)
+    return Step("%s tests, Python %s" % (names, environment), command + directories, deadline_s)
+
+
+COMMANDS = {"test": run_tests, "check": check, "lint": lint}
+
+
+def main(arguments):
+    try:
+        if arguments[:1] == ["host"] and len(arguments) > 1:
+            return run_host_module(arguments[1:])
+        if len(arguments) == 1 and arguments[0] in COMMANDS:
+            return COMMANDS[arguments[0]]()
+    except environments.EnvironmentFailed as error:
+        return "tests.run: %s" % error
+    return __doc__
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

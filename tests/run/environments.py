@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual environments under .venvs/: `host` drives the tests, and one for each dom0 Python runs the plug-ins.
+
+An environment is made anew when its recipe (interpreter, requirements) changes. Its stamp holds the recipe and is written
+last, so a directory without one is a half-made environment. tests/conftest.py finds the dom0 Pythons by their stamps.
+"""
+
+import ast
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from tests.run import interpreters
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ENVIRONMENTS = os.path.join(CHECKOUT, ".venvs")
+STAMP = ".ready"
+
+# What an environment starts with: these Pythons run no later pip, and with an earlier one they are handed packages that
+# are not for them.
+OLD_PIP = {"2.7": "20.3.4", "3.6": "21.3.1"}
+
+OLD_REQUIREMENTS = {
+    "2.7": ["pytest==4.6.11", "mock==3.0.5", "hypothesis==4.57.1", "XenAPI==24.26.0", "six==1.16.0"],
+    "3.6": ["pytest==7.0.1", "hypothesis==6.31.6", "XenAPI==24.26.0", "six==1.16.0"],
+}
+RECENT_REQUIREMENTS = ["pytest>=8.4,<10", "hypothesis>=6.100,<7", "XenAPI>=24.26,<27", "six>=1.16,<2"]
+
+# The implementation that this one replaces, unpacked: the benchmark's yardstick, and plug-ins that nobody here wrote.
+OS_XENAPI = "os-xenapi==0.3.4"
+
+COMMAND_DEADLINE_S = 900
+LOCK_DEADLINE_S = 1800
+
+# What a caller's shell may hold that would bring other modules into an environment, or install to another place.
+LEAKS = ("PIP_PREFIX", "PIP_TARGET", "PIP_USER", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+LEAK_PREFIXES = ("PYTHON", "VIRTUALENV_")
+
+
+class EnvironmentFailed(Exception):
+    """An environment cannot be made; the text says why and what to do."""
+
+
+def python_of(name):
+    return os.path.join(ENVIRONMENTS, name, "bin", "python")
+
+
+def clean_environ():
+    """os.environ for children: unaffected by what the caller's shell says about Python."""
+    environ = {name: value for name, value in os.environ.items()
+               if name not in LEAKS and not name.startswith(LEAK_PREFIXES)}
+    # Output that waits in a buffer makes a CI log look dead.
+    environ.update(PYTHONUNBUFFERED="1", VIRTUALENV_OVERRIDE_APP_DATA=os.path.join(ENVIRONMENTS, ".virtualenv"))
+    return environ
+
+
+def prepare_host():
+    """Make .venvs/host; returns the interpreter that it is made from."""
+    python = interpreters.find_host()
+    if not python:
+        raise EnvironmentFailed("no Python >= %d.%d found on PATH or in pyenv" % interpreters.HOST_MINIMUM)
+    requirements = _read_test_requirements()
+
+    def make(directory):
+        _make_with_venv(directory, python)
+        _install(directory, requirements)
+    _prepare("host", [python, requirements], make)
+    return python
+
+
+def prepare_dom0(version, python):
+    """Make .venvs/<version> from the interpreter `python`; needs the host environment."""
+    old_pip = OLD_PIP.get(version)
+    requirements = OLD_REQUIREMENTS.get(version, RECENT_REQUIREMENTS)
+
+    def make(directory):
+        if old_pip:
+            _make_with_virtualenv(directory, python, old_pip)
+        else:
+            _make_with_venv(directory, python)
+        _install(directory, requirements)
+    _prepare(version, [python, old_pip, requirements], make)
+
+
+def prepare_os_xenapi():
+    """Unpack os-xenapi into .venvs/os-xenapi, where nothing imports it unasked; needs the host environment."""
+    def make(directory):
+        # Byte-code of Python 2 code cannot be made by the host's Python 3.
+        _run([python_of("host"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", directory,
+              OS_XENAPI])
+    _prepare("os-xenapi", [OS_XENAPI], make)
+
+
+@contextlib.contextmanager
+def locked():
+    """Two runs in one checkout take turns."""
+    os.makedirs(ENVIRONMENTS, exist_ok=True)
+    with open(os.path.join(ENVIRONMENTS, ".lock"), "w") as lock:
+        deadline = time.monotonic() + LOCK_DEADLINE_S
+        told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EnvironmentFailed("%s: another run has held this lock for %d s" % (lock.name, LOCK_DEADLINE_S))
+                if not told:
+                    print("waiting for another run in this checkout to make its environments", flush=True)
+                    told = True
+                time.sleep(0.5)
+        yield
+
+
+def _prepare(name, recipe, make):
+    directory = os.path.join(ENVIRONMENTS, name)
+    stamp = os.path.join(directory, STAMP)
+    # A virtual environment does not survive a move.
+    recipe = json.dumps([directory, recipe], indent=1)
+    if _read(stamp) == recipe:
+        return
+    started = time.monotonic()
+    shutil.rmtree(directory, ignore_errors=True)
+    make(directory)
+    with open(stamp, "w") as target:
+        target.write(recipe)
+    print("made .venvs/%s in %.0f s" % (name, time.monotonic() - started), flush=True)
+
+
+def _make_with_venv(directory, python):
+    if _imports(python, "ensurepip, venv"):
+        _run([python.path, "-E", "-m", "venv", directory])
+    elif _imports(python, "virtualenv"):
+        _run([python.path, "-E", "-m", "virtualenv", "--quiet", directory])
+    else:
+        raise EnvironmentFailed("%s makes no virtual environments: on Debian, apt-get install python%s-venv"
+                                % (python.path, python.release.rpartition(".")[0]))
+
+
+def _imports(python, names):
+    command = [python.path, "-E", "-c", "import " + names]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=interpreters.PROBE_DEADLINE_S).returncode == 0
+
+
+def _make_with_virtualenv(directory, python, pip):
+    # virtualenv carries this pip's wheel, so that no other pip ever runs there.
+    _run([python_of("host"), "-m", "virtualenv", "--quiet", "--python", python.path, "--pip", pip, "--never-download",
+          "--no-periodic-update", directory])
+
+
+def _install(directory, requirements):
+    _run([os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--quiet"] + requirements)
+
+
+def _run(command):
+    """Run quietly; on failure its output is the reason."""
+    environ = dict(clean_environ(), PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
+    try:
+        process = subprocess.run(command, cwd=CHECKOUT, env=environ, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=COMMAND_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFailed("not done after %d s: %s" % (COMMAND_DEADLINE_S, " ".join(command)))
+    if process.returncode != 0:
+        raise EnvironmentFailed("failed: %s\n%s" % (" ".join(command), process.stdout.decode("utf-8", "replace").strip()))
+
+
+def _read(path):
+    try:
+        with open(path) as source:
+            return source.read()
+    except OSError:
+        return None
+
+
+def _read_test_requirements():
+    """setup.py's own list, read without executing it: setuptools may not be there yet."""
+    with open(os.path.join(CHECKOUT, "setup.py")) as source:
+        tree = ast.parse(source.read())
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and statement.targets[0].id == "TEST_REQUIREMENTS":
+            return ast.literal_eval(statement.value)
+    raise EnvironmentFailed("setup.py names no TEST_REQUIREMENTS")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that tests and benchmarks need from the machine, and the Debian packages that bring them."""
+
+import collections
+import os
+import shutil
+import subprocess
+
+Tool = collections.namedtuple("Tool", "name package purpose")
+
+TOOLS = (
+    Tool("curl", "curl", "the benchmark's yardstick for a download"),
+    Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
+    Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
+)
+
+INSTALL_DEADLINE_S = 900
+
+
+def list_missing():
+    # Debian keeps some tools where only root's PATH looks.
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return [tool for tool in TOOLS if not shutil.which(tool.name, path=path)]
+
+
+def install(tools):
+    """Install the packages of `tools` where this user can. Quiet when it works; on failure apt's own words are shown."""
+    packages = sorted({tool.package for tool in tools})
+    if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    print("installing Debian packages: %s" % " ".join(packages), flush=True)
+    # Asking for fresh lists is the slow part, and a machine that has lists rarely needs it.
+    if _apt_get("install", *packages).returncode == 0:
+        return
+    for result in (_apt_get("update"), _apt_get("install", *packages)):
+        if result.returncode != 0:
+            print(result.stdout.decode("utf-8", "replace").strip(), flush=True)
+
+
+def _apt_get(verb, *arguments):
+    return subprocess.run(
+        ["apt-get", verb, "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+        + list(arguments),
+        env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=INSTALL_DEADLINE_S)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers of dom0_lib, and what may lie beside the plug-ins, held by reading the imports."""
+
+from __future__ import absolute_import, division
+
+import ast
+import os
+import stat
+import sys
+
+import pytest
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LIBRARY = os.path.join(CHECKOUT, 'dom0_lib')
+PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
+
+# A module imports modules of higher rows of this table only, neither of its own row nor of lower ones. So the calls (DOMAIN)
+# never import each other, and a new module needs a place here.
+BASE, EDGE, CHECKS, PROGRAMS, FORMATS, STORAGE, CHAIN, DOMAIN, TOP = range(9)
+LAYERS = {
+    BASE: ['compat', 'errors'],
+    EDGE: ['json_reply', 'paths', 'pickles', 'termination', 'wire'],
+    CHECKS: ['args', 'log'],
+    PROGRAMS: ['gzip_stream', 'http_client', 'pipeline', 'proc', 'tarball', 'vhd', 'xapi'],
+    FORMATS: ['glance_api', 'sr', 'vhd_check'],
+    STORAGE: ['staging'],
+    CHAIN: ['vhd_chain'],
+    DOMAIN: ['image_transfer', 'plugin_version'],
+    TOP: ['plugin'],
+}
+LAYER_OF = dict((module, layer) for layer, modules in LAYERS.items() for module in modules)
+
+# What is dangerous, slow to import or different from Python to Python is known to these modules alone.
+OWNERS = {
+    'subprocess': ['proc'],
+    'socket': ['http_client', 'xapi'],
+    '_socket': ['log'],
+    'ssl': ['http_client'],
+    'httplib': ['compat'],
+    'http.client': ['compat'],
+    'xmlrpclib': ['compat'],
+    'xmlrpc.client': ['compat'],
+    'XenAPI': ['xapi'],
+    # 60-110 ms of every call, and replies that legacy clients cannot read
+    'XenAPIPlugin': [],
+    # runs what the caller sends
+    'pickle': [], 'cPickle': [], '_pickle': [], 'marshal': [], 'shelve': [],
+    # costs more than a whole short call; log writes the datagram itself
+    'syslog': [], 'logging': [],
+}
+
+MEANINGLESS = ['utils', 'helpers', 'common', 'misc', 'base', 'core', 'lib']
+PLUGIN_MAX_LINES = 60
+
+
+def list_modules():
+    return sorted(os.path.splitext(name)[0] for name in os.listdir(LIBRARY)
+                  if name.endswith('.py') and name != '__init__.py')
+
+
+def list_plugins():
+    return sorted(name for name in os.listdir(PLUGINS) if name.endswith('.py'))
+
+
+def parse(path):
+    with open(path, 'rb') as source:
+        return ast.parse(source.read(), path)
+
+
+def list_imports(tree):
+    """Dotted names of everything that `tree` imports, at its top or inside a function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, 'line %d: relative import' % node.lineno
+            yield node.module
+            for alias in node.names:
+                yield node.module + '.' + alias.name
+
+
+def list_standard_library():
+    """Names of the modules of this Python's standard library."""
+    directory = os.path.dirname(os.__file__)
+    names = os.listdir(directory)
+    dynamic = os.path.join(directory, 'lib-dynload')
+    if os.path.isdir(dynamic):
+        names += os.listdir(dynamic)
+    names = set(name.split('.')[0] for name in names if name.endswith(('.py', '.so'))
+                or os.path.exists(os.path.join(directory, name, '__init__.py')))
+    return names.union(sys.builtin_module_names)
+
+
+def test_every_module_has_a_layer():
+    assert list_modules() == sorted(LAYER_OF)
+
+
+@pytest.mark.parametrize('module', list_modules())
+def test_a_module_imports_only_higher_rows(module):
+    tree = parse(os.path.join(LIBRARY, module + '.py'))
+    imported = set(name.split('.')[1] for name in list_imports(tree) if name.startswith('dom0_lib.'))
+    assert imported <= set(LAYER_OF), 'not modules of dom0_lib: import those, and their contents by attribute'
+    assert not [name for name in imported if LAYER_OF[name] >= LAYER_OF[module]]
+
+
+def test_the_dispatcher_starts_without_the_work():
+    """Each call imports its own domain module, so none pays for another's."""
+    imported = list_imports(parse(os.path.join(LIBRARY, 'plugin.py')))
+    layers = [LAYER_OF[name.split('.')[1]] for name in imported if name.startswith('dom0_lib.')]
+    assert layers and max(layers) <= CHECKS
+
+
+@pytest.mark.parametrize('module', list_modules())
+def test_dangerous_modules_have_owners(module):
+    imported = set(list_imports(parse(os.path.join(LIBRARY, module + '.py'))))
+    taken = [name for name, owners in OWNERS.items() if name in imported and module not in owners]
+    assert not taken
+
+
+@pytest.mark.parametrize('module', list_modules())
+def test_a_module_name_means_something_and_shadows_nothing(module):
+    assert module not in MEANINGLESS
+    assert module not in list_standard_library()
+
+
+def test_the_standard_library_is_seen():
+    assert {'os', 'json', 'zlib', 'socket', 'sys', 'subprocess'} <= list_standard_library()
+
+
+def test_beside_the_plugins_lies_nothing_that_shadows_a_module():
+    """xapi runs a plug-in with this directory as sys.path[0], and the neighbours there are other people's."""
+    names = set(os.path.splitext(name)[0] for name in os.listdir(PLUGINS))
+    assert not names & list_standard_library()
+
+
+def test_the_plugins_alone_are_executable():
+    executable = [os.path.relpath(os.path.join(parent, name), CHECKOUT)
+                  for top in (LIBRARY, os.path.join(CHECKOUT, 'plugins'))
+                  for parent, _, names in os.walk(top) for name in names
+                  if os.stat(os.path.join(parent, name)).st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)]
+    assert sorted(executable) == [os.path.join('plugins', 'xapi.d', 'plugins', name) for name in list_plugins()]
+
+
+@pytest.mark.parametrize('plugin', list_plugins())
+def test_a_plugin_is_a_table(plugin):
+    path = os.path.join(PLUGINS, plugin)
+    with open(path) as source:
+        assert len(source.readlines()) <= PLUGIN_MAX_LINES
+    tree = parse(path)
+    assert ast.get_docstring(tree)
+    shape = [type(node).__name__ for node in tree.body]
+    assert shape == ['Expr'] + ['ImportFrom'] * (len(shape) - 3) + ['Assign', 'If']
+    assert set(name.split('.')[0] for name in list_imports(tree)) == {'__future__', 'dom0_lib'}
+    assert set(ast.dump(node.func) for node in ast.walk(tree.body[-2]) if isinstance(node, ast.Call)) <= {
+        ast.dump(ast.parse(name, mode='eval').body) for name in ('Call', 'Arg')}
+    expected = ast.parse("if __name__ == '__main__':\n    dispatch(CALLS)").body[0]
+    assert ast.dump(tree.body[-1]) == ast.dump(expected)
