@@ -310,7 +310,8 @@ class Locator(_Record):
     code = NO_PLATFORM
     data_space = data_length = reserved = data_offset = 0
     index = None
-    data = b''
+    # None while not read, and for good when its bounds do not allow it.
+    data = None
 
     @property
     def space_bytes(self):
@@ -321,7 +322,7 @@ class Locator(_Record):
     @property
     def text(self):
         """What the data say, up to a NUL, as text; None if they say nothing in the code's encoding."""
-        if self.code not in (MACX, W2KU, W2RU):
+        if self.data is None or self.code not in (MACX, W2KU, W2RU):
             return None
         try:
             return self.data.decode('utf-8' if self.code == MACX else 'utf-16-le').split(u'\0', 1)[0]
@@ -461,8 +462,8 @@ def _read_header(fileobj, footer, file_size):
 
 
 def _read_locator(fileobj, locator, file_size):
-    length = min(locator.data_length, locator.space_bytes, MAX_LOCATOR_LENGTH)
-    if locator.data_offset + length <= file_size:
+    length = locator.data_length
+    if length <= min(locator.space_bytes, MAX_LOCATOR_LENGTH) and locator.data_offset + length <= file_size:
         locator.data = read_exactly(fileobj, locator.data_offset, length)
     return locator
 
