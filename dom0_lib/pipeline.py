@@ -42,8 +42,9 @@ class Stage(object):
 
     def stop(self):
         """Wait until every item is done or dropped; a failure has been seen elsewhere."""
-        self._queue.put(self._END)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._queue.put(self._END)
+            self._thread.join()
 
     def abandon(self):
         """Drop the items that wait and end."""

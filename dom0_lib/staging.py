@@ -14,12 +14,16 @@ import os
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
+from dom0_lib import pipeline
 from dom0_lib import termination
 
 _PREFIX = '.dom0-plugins-'
 # The unit in which zeros become holes: smaller ones cost more calls than they save space.
 _HOLE_BYTES = 64 * 1024
 _ZEROS = b'\0' * _HOLE_BYTES
+# What is written goes to the disk in steps of this size while more comes: dom0's small memory does not fill with dirty
+# pages, and the sync before publication has little left to do (0.4 s less for an 800 MB disk).
+_SYNC_BYTES = 64 * 1024 * 1024
 
 
 class Area(object):
@@ -83,6 +87,8 @@ class _File(object):
     def __init__(self, path, size_bytes):
         self._size_bytes = size_bytes
         self._position = 0
+        self._unsynced_bytes = 0
+        self._sync = None
         with StorageErrors('cannot write to the SR'):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
@@ -101,16 +107,27 @@ class _File(object):
             self._write_run(view[start:])
 
     def _write_run(self, view):
+        self._unsynced_bytes += len(view)
         while view:
             view = view[os.write(self._fd, view):]
+        if self._unsynced_bytes >= _SYNC_BYTES:
+            self._unsynced_bytes = 0
+            if self._sync is None:
+                self._sync = pipeline.Stage(os.fdatasync, 1)
+            self._sync.put(self._fd)
 
     def finish(self):
         """The content is complete."""
         with StorageErrors('cannot write to the SR'):
             os.ftruncate(self._fd, self._size_bytes)
+            if self._sync:
+                self._sync.close()
             self.close()
 
     def close(self):
+        """Let go of the file, finished or not."""
         if self._fd is not None:
+            if self._sync:
+                self._sync.abandon()
             fd, self._fd = self._fd, None
             os.close(fd)

@@ -19,11 +19,20 @@ _ESCAPES.update({0x0d: u'&#13;', 0x26: u'&amp;', 0x3c: u'&lt;', 0x3e: u'&gt;'})
 
 _PARAM = 'methodCall/params/param'
 _MEMBER = _PARAM + '/value/struct/member'
-_PLACES = frozenset([
-    'methodCall', 'methodCall/methodName', 'methodCall/params', _PARAM,
-    _PARAM + '/value', _PARAM + '/value/string', _PARAM + '/value/struct',
-    _MEMBER, _MEMBER + '/name', _MEMBER + '/value', _MEMBER + '/value/string',
-])
+# Where an element may be, and which sibling comes before it there ('' for none).
+_PLACES = {
+    'methodCall': ('',),
+    'methodCall/methodName': ('',),
+    'methodCall/params': ('methodName',),
+    _PARAM: ('', 'param'),
+    _PARAM + '/value': ('',),
+    _PARAM + '/value/string': ('',),
+    _PARAM + '/value/struct': ('',),
+    _MEMBER: ('', 'member'),
+    _MEMBER + '/name': ('',),
+    _MEMBER + '/value': ('name',),
+    _MEMBER + '/value/string': ('',),
+}
 
 
 class Request(object):
