@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One host's control domain: a directory that stands for its /, plug-ins and programs in it, its syslog, its processes."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+
+from tests.harness.failures import Failure
+from tests.harness.log_socket import LogSocket
+from tests.harness.plugin_process import PluginProcess
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SOCKET_PATH_MAX_BYTES = 107
+
+_DIRECTORIES = (
+    "boot/guest", "dev", "etc/xapi.d/plugins", "images", "opt/harness/bin", "opt/harness/spool", "run/lock/sm", "run/sm/ipc",
+    "run/sr-mount", "run/nonpersistent", "tmp", "var/lib/xcp", "var/log/xen/guest", "var/xapi",
+)
+# As on XenServer 8 and XCP-ng 8.3; on older hosts /var/run is where things really are.
+_LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi", "var/xapi/xapi"))
+
+
+class Dom0(object):
+    """A fresh tree under `root`.
+
+    python              interpreter that the plug-ins are installed for (absolute path)
+    python36_locale     give plug-ins on 3.7 and later the locale handling of 3.6: no coercion to UTF-8
+    """
+
+    def __init__(self, root, python, python36_locale=False):
+        self.root = root
+        self.python = python
+        self.plugin_dir = self.locate("/etc/xapi.d/plugins")
+        self.bin_dir = self.locate("/opt/harness/bin")
+        self.socket_path = self.locate("/var/lib/xcp/xapi")
+        _check_socket_path(self.socket_path)
+        for name in _DIRECTORIES:
+            os.makedirs(os.path.join(root, name), exist_ok=True)
+        for target, name in _LINKS:
+            os.symlink(target, os.path.join(root, name))
+        self.log = LogSocket(self.locate("/dev/log"), self.locate("/var/log/messages"))
+        self.environment = {"PATH": "%s:/sbin:/usr/sbin:/bin:/usr/bin" % self.bin_dir, "DOM0_ROOT": root}
+        plugin_environment = dict(self.environment)
+        if python36_locale:
+            plugin_environment.update(PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+        self.processes = PluginProcess(plugin_environment, self.locate("/opt/harness/spool"), self.log.write)
+
+    def locate(self, dom0_path):
+        """Where an absolute path of dom0 is on this machine."""
+        return self.root + dom0_path
+
+    def close(self):
+        self.processes.kill_all()
+        self.log.close()
+
+    def call_plugin(self, name, function, session_ref, arguments):
+        """What the plug-in answers. Raises Failure."""
+        # Any entry of the directory can be called and nothing else: no path is made from the name before that is known.
+        if name not in os.listdir(self.plugin_dir):
+            raise Failure("XENAPI_MISSING_PLUGIN", name)
+        return self.processes.call(os.path.join(self.plugin_dir, name), function, session_ref, arguments)
+
+    def run_program(self, *command, check=True):
+        """Run a program of this host, like vhd-util: its stdout as text, or subprocess.CalledProcessError."""
+        return subprocess.run(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=check, universal_newlines=True, timeout=600)
+
+    def install_plugins(self):
+        """Put this checkout's plug-ins there, for `python`."""
+        _load_install_tree().install(self.root, self.python)
+
+    def add_plugin(self, name, text):
+        """Write one plug-in. A first line of `#!python` becomes this host's interpreter."""
+        path = os.path.join(self.plugin_dir, name)
+        first, newline, rest = text.partition("\n")
+        if first.startswith("#!") and "python" in first:
+            first = "#!" + self.python
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as plugin:
+            plugin.write(first + newline + rest)
+        os.chmod(path, 0o755)
+        return path
+
+    def add_plugins(self, directory):
+        """Copy somebody else's plug-ins; Python scripts among them get this host's interpreter.
+
+        They may import XenAPIPlugin, which dom0 has and no package index: a stand-in goes beside them if they bring none.
+        """
+        for name in sorted(os.listdir(directory)):
+            source = os.path.join(directory, name)
+            if os.path.isdir(source):
+                shutil.copytree(source, os.path.join(self.plugin_dir, name), symlinks=True)
+                continue
+            with open(source, encoding="utf-8", errors="surrogateescape") as plugin:
+                self.add_plugin(name, plugin.read())
+        stand_in = os.path.join(self.plugin_dir, "XenAPIPlugin.py")
+        if not os.path.exists(stand_in):
+            shutil.copy(os.path.join(CHECKOUT, "tests/harness/dom0_site/XenAPIPlugin.py"), stand_in)
+
+
+def _check_socket_path(path):
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX_BYTES:
+        raise ValueError("root: %s is longer than the %d bytes of a Unix socket's name; use a shorter root"
+                         % (path, SOCKET_PATH_MAX_BYTES))
+    if "_" in path:
+        raise ValueError("root: XenAPI's Unix transport writes / as _, so %s cannot be reached; use a root without _" % path)
+
+
+def _load_install_tree():
+    # packaging/ is no package: it would hide the one of that name on PyPI.
+    path = os.path.join(CHECKOUT, "packaging", "install_tree.py")
+    spec = importlib.util.spec_from_file_location("install_tree", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

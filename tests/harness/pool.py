@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pool of simulated hosts.
+
+    with Pool(hosts=2, python="/usr/bin/python2.7") as pool:
+        pool.call("glance.py", "download_vhd2", {...})
+"""
+
+import itertools
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+
+import XenAPI
+
+from tests.harness import vhd_util
+from tests.harness.block_devices import BlockDevices
+from tests.harness.clock import Clock
+from tests.harness.database import Database
+from tests.harness.dom0 import Dom0
+from tests.harness.failures import Failure
+from tests.harness.faults import Faults
+from tests.harness.garbage_collector import GarbageCollector
+from tests.harness.host import Host
+from tests.harness.messages import collect_messages, generic_messages
+from tests.harness.plugin_calls import PluginCalls
+from tests.harness.sessions import Sessions, User
+from tests.harness.storage import Storage
+from tests.harness.tasks import Tasks
+from tests.harness.xapi import Xapi
+
+ORIGINATOR = "harness"
+# How often xapi's db_gc looks at the tasks.
+TASK_GC_INTERVAL_S = 30
+
+
+class Pool(object):
+    """Hosts with their plug-ins and a local SR each; hosts[0] is the coordinator.
+
+    python              interpreter of the plug-ins, or one for each host
+    plugins             install this checkout's plug-ins
+    plugin_dirs         directories with other people's, copied besides
+    root                directory for the hosts' trees, h0, h1...; a temporary one by default
+    ip, port            of the coordinator; the next hosts have the next addresses, port 0 is any free one
+    python36_locale     run plug-ins as if Python were 3.6: no UTF-8 mode, no coercion of the C locale
+    """
+
+    username = "root"
+    password = "harness"
+    # Somebody who may not call host.call_plugin, but VM.call_host_plugin.
+    operator_username = "operator"
+    operator_password = "harness"
+
+    def __init__(self, hosts=1, python=sys.executable, plugins=True, plugin_dirs=(), root=None, ip="127.0.0.1", port=0,
+                 python36_locale=False):
+        self.clock = Clock()
+        self.faults = Faults()
+        self.database = Database()
+        self.hosts = []
+        self.srs = []
+        self._port = port
+        self._stopping = threading.Event()
+        self._sessions = Sessions(self.database, self.clock, [
+            User(self.username, self.password, "pool-admin", ""),
+            User(self.operator_username, self.operator_password, "vm-operator", "S-1-5-21-1-2-3-1001")])
+        self._tasks = Tasks(self.database, self.clock, self._sessions)
+        self._storage = Storage(self.database, self.clock)
+        self._block_devices = BlockDevices(self.database, self._storage, self._find_host)
+        services = [self._sessions, self._tasks, self._storage, self._block_devices,
+                    PluginCalls(self.database, self._sessions, self._find_host)]
+        messages = itertools.chain(generic_messages(self.database), *(collect_messages(service) for service in services))
+        self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults)
+        self._is_temporary = root is None
+        self.root = os.path.abspath(root or _choose_root())
+        pythons = [python] * hosts if isinstance(python, str) else list(python)
+        for number in range(hosts):
+            self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, plugins, plugin_dirs)
+        self.database.create("pool", name_label="harness", master=self.hosts[0].ref, default_SR=self.srs[0].ref)
+        threading.Thread(target=self._collect_tasks, name="db_gc", daemon=True).start()
+
+    def __enter__(self):
+        self.start_xapi()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.stop()
+
+    # What clients need
+
+    @property
+    def url(self):
+        return self.hosts[0].url
+
+    def login(self, username=None, password=None):
+        """A logged-in XenAPI.Session on the coordinator, as root if nobody else is named."""
+        session = XenAPI.Session(self.url)
+        session.login_with_password(username or self.username, password or self.password, "2.21", ORIGINATOR)
+        return session
+
+    def call(self, plugin, function, arguments=None, host=0):
+        """host.call_plugin on hosts[host]. Raises XenAPI.Failure."""
+        session = self.login()
+        try:
+            return session.xenapi.host.call_plugin(self.hosts[host].ref, plugin, function, arguments or {})
+        finally:
+            session.xenapi.session.logout()
+
+    def method_names(self):
+        return self._xapi.method_names()
+
+    # What tests need
+
+    def add_vm(self, name, host=0, power_state="Running", **fields):
+        """A guest, running on hosts[host]. Returns its reference."""
+        is_running = power_state == "Running"
+        return self.database.create("VM", name_label=name, power_state=power_state, **dict(
+            dict(resident_on=self.hosts[host].ref, domid=len(self.database.refs("VM"))) if is_running else {}, **fields))
+
+    def add_sr(self, name="Local storage", host=0):
+        """One more local SR on hosts[host], also in self.srs."""
+        ref = self._storage.add_repository(self.hosts[host], name)
+        self.srs.append(StorageRepository(self, ref, self._storage.repository(ref), self._block_devices.is_attached))
+        return self.srs[-1]
+
+    def gc_now(self):
+        """One pass of xapi's garbage collection of tasks. Returns the references of those destroyed."""
+        return self._tasks.collect_garbage()
+
+    def start_xapi(self):
+        """Open every host's doors (again), at the addresses they had before."""
+        for host in self.hosts:
+            host.start_xapi(self._xapi.serve, self.stop_xapi, self._port)
+
+    def stop_xapi(self):
+        """xapi ends: connections are cut, sessions and tasks are gone, plug-ins go on without it."""
+        for host in self.hosts:
+            host.stop_xapi()
+        self._tasks.destroy_all()
+        self._sessions.close_all()
+
+    def stop(self):
+        """End everything, plug-ins that still run as well, and remove the temporary trees."""
+        self._stopping.set()
+        self.stop_xapi()
+        for host in self.hosts:
+            host.close()
+        if self._is_temporary:
+            shutil.rmtree(self.root)
+
+    def _add_host(self, name, python, ip, python36_locale, plugins, plugin_dirs):
+        dom0 = Dom0(os.path.join(self.root, name), python, python36_locale)
+        vhd_util.install_vhd_util(dom0.bin_dir)
+        if plugins:
+            dom0.install_plugins()
+        for directory in plugin_dirs:
+            dom0.add_plugins(directory)
+        self.hosts.append(Host(self.database, dom0, name, ip, self.hosts[0] if self.hosts else None))
+        self.add_sr(host=len(self.hosts) - 1)
+
+    def _find_host(self, ref):
+        for host in self.hosts:
+            if host.ref == ref:
+                return host
+        raise Failure("HANDLE_INVALID", "host", ref)
+
+    def _collect_tasks(self):
+        while not self._stopping.wait(TASK_GC_INTERVAL_S):
+            self._tasks.collect_garbage()
+
+
+class StorageRepository(object):
+    """An SR as tests handle it."""
+
+    def __init__(self, pool, ref, repository, is_attached):
+        self.ref = ref
+        self.uuid = repository.uuid
+        self.path = repository.path
+        self._pool = pool
+        self._garbage_collector = GarbageCollector(repository, is_attached)
+
+    def scan(self):
+        """SR.scan; then {VDI uuid: record}. Raises XenAPI.Failure."""
+        session = self._pool.login()
+        try:
+            session.xenapi.SR.scan(self.ref)
+        finally:
+            session.xenapi.session.logout()
+        return self.vdis()
+
+    def vdis(self):
+        """{VDI uuid: record} as the database has them now."""
+        database = self._pool.database
+        records = [database.record("VDI", ref) for ref in database.refs("VDI", SR=self.ref)]
+        return {record["uuid"]: record for record in records}
+
+    def collect_garbage(self):
+        """SM's garbage collection, to its end: [("delete" | "coalesce" | "leaf-coalesce", uuid)]."""
+        return self._garbage_collector.collect()
+
+
+def _choose_root():
+    # Short, for the socket's name; without _, which XenAPI's Unix transport reads as /.
+    parent = tempfile.gettempdir()
+    if "_" in parent or len(parent) > 40:
+        parent = "/tmp"
+    return os.path.join(parent, "dom0-%s" % secrets.token_hex(4))
+
+
+def _next_ip(ip, number):
+    parts = ip.split(".")
+    return ".".join(parts[:-1] + [str(int(parts[-1]) + number)])
