@@ -62,7 +62,11 @@ def run_host_module(arguments):
 
 
 def _prepare_tools():
-    system_tools.install(system_tools.list_missing())
+    needed = system_tools.list_missing()
+    host = interpreters.find_host()
+    if host and not environments.has_venv(host):
+        needed.append(system_tools.Tool("venv", "python3-venv", "the environments"))
+    system_tools.install(needed)
     return ["  %s: %s (Debian package %s)" % (tool.name, tool.purpose, tool.package)
             for tool in system_tools.list_missing()]
 

@@ -58,6 +58,11 @@ def clean_environ():
     return environ
 
 
+def has_venv(python):
+    """Debian keeps what `python -m venv` needs in a package of its own."""
+    return _imports(python, "ensurepip, venv")
+
+
 def prepare_host():
     """Make .venvs/host; returns the interpreter that it is made from."""
     python = interpreters.find_host()
@@ -132,7 +137,7 @@ def _prepare(name, recipe, make):
 
 
 def _make_with_venv(directory, python):
-    if _imports(python, "ensurepip, venv"):
+    if has_venv(python):
         _run([python.path, "-E", "-m", "venv", directory])
     elif _imports(python, "virtualenv"):
         _run([python.path, "-E", "-m", "virtualenv", "--quiet", directory])
