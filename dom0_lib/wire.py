@@ -30,7 +30,7 @@ _PLACES = {
     _PARAM + '/value/struct': ('',),
     _MEMBER: ('', 'member'),
     _MEMBER + '/name': ('',),
-    _MEMBER + '/value': ('name',),
+    _MEMBER + '/value': ('', 'name'),
     _MEMBER + '/value/string': ('',),
 }
 
@@ -63,6 +63,7 @@ class _RequestReader(object):
     def __init__(self):
         self.request = Request()
         self._path = []
+        self._before = ['']  # for each open element: the last child it had
         self._text = []
         self._string = None
         self._name = None
@@ -77,9 +78,9 @@ class _RequestReader(object):
         parser.EndElementHandler = self._end
         try:
             parser.Parse(data, True)
-        except pyexpat.ExpatError as error:
+        except (pyexpat.ExpatError, UnicodeError) as error:  # older expat leaves invalid UTF-8 in a tag to Python
             raise errors.RequestError('the argument is not an XML-RPC call: %s' % error)
-        if len(self._params) != 2 or not isinstance(self._params[1], dict):
+        if [type(param) for param in self._params] != [compat.text_type, dict]:
             raise errors.RequestError('a plug-in is called with a session and a map of arguments')
         if not self.request.function:
             raise errors.RequestError('the call names no function')
@@ -91,20 +92,23 @@ class _RequestReader(object):
     def _start(self, tag, _attributes):
         self._path.append(tag)
         place = '/'.join(self._path)
-        if place not in _PLACES:
+        before, self._before[-1] = self._before[-1], tag
+        self._before.append('')
+        if before not in _PLACES.get(place, ()):
             raise errors.RequestError('unexpected <%s> in %s: XAPI passes text only' % (
                 tag, "argument '%s'" % self._name if self._name is not None else 'the call'))
-        if place == _PARAM + '/value':
+        if tag == 'param':
             self._params.append(None)
         elif tag == 'struct':
             self._params[-1] = {}
-        if tag in ('value', 'member'):
+        elif tag == 'value':
             self._string = None
         del self._text[:]
 
     def _end(self, tag):
         place = '/'.join(self._path)
         self._path.pop()
+        last = self._before.pop()
         text = u''.join(self._text)
         del self._text[:]
         if tag == 'methodName':
@@ -117,6 +121,9 @@ class _RequestReader(object):
             self._params[-1] = text if self._string is None else self._string
         elif place == _MEMBER + '/value':
             self._add_member(text if self._string is None else self._string)
+        elif tag == 'member' and last != 'value':
+            raise errors.RequestError(
+                'an argument has no name' if self._name is None else "argument '%s' has no value" % self._name)
 
     def _add_member(self, value):
         members = self._params[-1]
