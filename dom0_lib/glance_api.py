@@ -4,7 +4,7 @@
 from __future__ import absolute_import, division
 
 from dom0_lib import errors
-from dom0_lib import http
+from dom0_lib import http_client
 
 _MD5_HEX_DIGITS = 32
 # A repetition would meet the same answer.  404 and 410 mean that there is no such image; every other status may pass.
@@ -23,11 +23,11 @@ class Image(object):
         self._data_url %= (endpoint, image_id)
 
     def open_data(self):
-        """The http.Response that streams the image's data; the caller closes it.
+        """The http_client.Response that streams the image's data; the caller closes it.
 
         Raises errors.RetryableError, errors.ImageNotFound, errors.PluginError.
         """
-        response = http.get(self._data_url, self._headers)
+        response = http_client.get(self._data_url, self._headers)
         if response.status != 200:
             response.close()
             raise self._refusal(response.status)
