@@ -35,9 +35,9 @@ class LogSocket(object):
     def lines(self):
         """All lines so far, priorities removed. Waits until what was sent before is in."""
         marker = uuid.uuid4().hex
-        self._markers[marker] = threading.Event()
+        is_in = self._markers[marker] = threading.Event()
         self.write(marker)
-        if not self._markers[marker].wait(_DRAIN_TIMEOUT_S):
+        if not is_in.wait(_DRAIN_TIMEOUT_S):
             raise TimeoutError("%s: no answer from the log thread within %d s" % (self._path, _DRAIN_TIMEOUT_S))
         return list(self._lines)
 
