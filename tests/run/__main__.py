@@ -7,6 +7,7 @@
     python3 -m tests.run host MODULE ...    a module of the repository in the host environment
 """
 
+import concurrent.futures
 import os
 import sys
 
@@ -87,8 +88,8 @@ def _prepare_environments():
         for version, python in found:
             print("  %-5s %-8s %s" % (version, python.release if python else "-", python.path if python else "not found"))
         sys.stdout.flush()
-        for version, python in available:
-            environments.prepare_dom0(version, python)
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda pair: environments.prepare_dom0(*pair), available))
         environments.prepare_os_xenapi()
     return [version for version, _ in available], missing
 
