@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make` shows what there is. Python environments are made under .venvs/ by tests/run the first time they are needed.
 
-# The interpreter of the host that `make install` installs for.
+# The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
 PYTHON ?= /usr/bin/python3
-DESTDIR ?= /
 
 # -E: what the caller's shell says about Python (PYTHONPATH and so on) stays out.
 RUN = @python3 -E -B -m tests.run
@@ -32,7 +31,7 @@ bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 	$(RUN) host tests.bench
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
-	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)" --python "$(PYTHON)"
+	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"
 
 clean: ## remove everything that the other targets made here
 	rm -rf .venvs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
