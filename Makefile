@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make` shows what there is. Python environments are made under .venvs/ by tests/run the first time they are needed.
 
+# Options of what `make demo`, `make sim` and `make bench` start: make sim ARGS=--help
+ARGS ?=
+
 # The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
 PYTHON ?= /usr/bin/python3
 
@@ -13,7 +16,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a disk image travel from an image service into a storage repository (no root, under 90 s)
-	$(RUN) host tests.harness.demo
+	$(RUN) host tests.harness.demo $(ARGS)
 
 test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
 	$(RUN) test
@@ -25,10 +28,10 @@ lint: ## lint alone
 	$(RUN) lint
 
 sim: ## run a simulated host to try plug-ins on; prints its URL and a sample call
-	$(RUN) host tests.harness
+	$(RUN) host tests.harness $(ARGS)
 
 bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
-	$(RUN) host tests.bench
+	$(RUN) host tests.bench $(ARGS)
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"
