@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inflate a stream that may be gzip, with one or more members, or not compressed at all."""
+"""Inflate a stream that may be gzip or not compressed at all; deflate one in blocks."""
 
 from __future__ import absolute_import, division
 
+import struct
 import zlib
 
 from dom0_lib import errors
@@ -10,6 +11,10 @@ from dom0_lib import errors
 _MAGIC = b'\x1f\x8b'
 _WITH_GZIP_HEADER = 31  # zlib's window bits 15, plus 16: it reads the header and checks CRC and length of the trailer
 _OUTPUT_BYTES = 1 << 20
+BLOCK_BYTES = 512 * 1024
+# No name, no time, "unknown" operating system: the same disk makes the same archive.
+_HEADER = b'\x1f\x8b\x08\0\0\0\0\0\0\xff'
+_EMPTY_LAST_BLOCK = b'\x03\0'
 
 
 class Inflater(object):
@@ -66,3 +71,49 @@ class Inflater(object):
         if data.strip(b'\0'):
             raise errors.InvalidImage('the image has other data after the end of its gzip data')
         return b''  # tapes and some tools pad with zeros
+
+
+class Deflater(object):
+    """One gzip member made of blocks that several threads deflate, each without knowledge of the others.
+
+    Each block ends with a full flush: at a byte, with an empty window.  Any reader takes the result for ordinary gzip, and
+    one that knows where the blocks begin can inflate them in parallel.  With blocks of 512 KiB this costs 0.25 % of size.
+
+        header | split() -> deflate(block) in any thread, in order -> trailer()
+    """
+
+    def __init__(self, level):
+        self._level = level
+        self._crc = 0
+        self._size_bytes = 0
+
+    def split(self, pieces):
+        """Yield the stream of `pieces` in blocks of BLOCK_BYTES, and keep their checksum."""
+        waiting, waiting_bytes = [], 0
+        for piece in pieces:
+            while waiting_bytes + len(piece) >= BLOCK_BYTES:
+                taken = BLOCK_BYTES - waiting_bytes
+                yield self._account(b''.join(waiting + [piece[:taken]]))
+                waiting, waiting_bytes, piece = [], 0, piece[taken:]
+            waiting.append(piece)
+            waiting_bytes += len(piece)
+        if waiting_bytes:
+            yield self._account(b''.join(waiting))
+
+    def _account(self, block):
+        self._crc = zlib.crc32(block, self._crc)
+        self._size_bytes += len(block)
+        return block
+
+    def deflate(self, block):
+        """The compressed bytes of one block."""
+        stream = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        return stream.compress(block) + stream.flush(zlib.Z_FULL_FLUSH)
+
+    @property
+    def header(self):
+        return _HEADER
+
+    def trailer(self):
+        """The end of the member, when all blocks have been split off."""
+        return _EMPTY_LAST_BLOCK + struct.pack('<II', self._crc & 0xffffffff, self._size_bytes & 0xffffffff)

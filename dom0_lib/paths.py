@@ -11,6 +11,7 @@ import os
 SR_MOUNT = '/var/run/sr-mount'
 XAPI_SOCKET = '/var/lib/xcp/xapi'
 SYSLOG_SOCKET = '/dev/log'
+SETTINGS = '/etc/dom0-plugins.conf'
 
 
 def locate(dom0_path):

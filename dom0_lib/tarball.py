@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tar archive read as it streams by: nothing is written that the caller has not opened a place for.
+"""A tar archive read as it streams by: nothing is written that the caller has not opened a place for.  And its writing.
 
     offset size  field of a 512-byte header (POSIX ustar; GNU and v7 differ only where said)
          0  100  name
@@ -11,6 +11,8 @@
 """
 
 from __future__ import absolute_import, division
+
+import struct
 
 from dom0_lib import errors
 
@@ -160,6 +162,27 @@ class Reader(object):
         if len(override) <= 100 or not override.startswith(name[:100]):
             raise errors.UnsafeImage("the archive gives member '%s' a second name" % _printable(name))
         return override
+
+
+def pack_header(name, size_bytes, modified_at):
+    """The header of a regular file: GNU tar's, so that a size of 8 GiB or more needs no second record.
+
+    name: at most 100 ASCII characters; modified_at: Unix seconds
+    """
+    size = b'%011o\0' % size_bytes if size_bytes < 8 << 30 else b'\x80' + b'\0' * 3 + struct.pack('>Q', size_bytes)
+    fields = [name.encode('ascii').ljust(100, b'\0'), b'0000644\0', b'0000000\0', b'0000000\0', size,
+              b'%011o\0' % modified_at, b' ' * 8, b'0', b'\0' * 100, b'ustar  \0', b'root'.ljust(32, b'\0'), b'root'.ljust(32, b'\0')]
+    header = b''.join(fields).ljust(BLOCK_BYTES, b'\0')
+    return header[:148] + b'%06o\0 ' % _sum_header(header) + header[156:]
+
+
+def padding(size_bytes):
+    """What follows the data of a file up to the next block."""
+    return b'\0' * (-size_bytes % BLOCK_BYTES)
+
+
+# Two blocks of zeros, filled up to the 20 blocks that tar writes at once.
+END = b'\0' * (20 * BLOCK_BYTES)
 
 
 def _check_name(name):

@@ -24,6 +24,17 @@ def connect(session_ref):
     return session
 
 
+def is_failure(error):
+    """Whether XAPI itself refused a call, so that the same call would be refused again."""
+    import XenAPI
+    return isinstance(error, XenAPI.Failure)
+
+
+def is_gone(error):
+    """Whether an error says that the object, or the session it was asked in, no longer exists."""
+    return is_failure(error) and error.details[:1] in (['HANDLE_INVALID'], ['SESSION_INVALID'])
+
+
 def _make_transport():
     import socket
     http_client = compat.import_http_client()

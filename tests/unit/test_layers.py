@@ -18,10 +18,10 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 # of later ones; so the calls of L4 never import each other. A new module needs a place here.
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
-    ('L1', ['args', 'json_reply', 'log', 'pickles', 'termination', 'wire']),
+    ('L1', ['args', 'json_reply', 'log', 'pickles', 'settings', 'termination', 'wire']),
     ('L2', ['gzip_stream', 'http_client', 'pipeline', 'proc', 'tarball', 'vhd', 'xapi']),
     ('L2', ['vhd_check']),
-    ('L3', ['glance_api', 'sr', 'staging']),
+    ('L3', ['glance_api', 'sr', 'staging', 'task_watch']),
     ('L3', ['vhd_chain']),
     ('L4', ['image_transfer', 'plugin_version']),
     ('top', ['plugin']),

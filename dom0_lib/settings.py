@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host's administrator has set in /etc/dom0-plugins.conf; every setting has a default and the file may be absent.
+
+    [network]
+    connect_timeout = 30        seconds to make a connection
+    idle_timeout = 90           seconds without any progress
+    total_timeout = 21600       seconds for one exchange
+    proxy = http://host:port    for the image service; without it none is used, whatever the environment says
+    [tls]
+    verify = yes                no: accept any certificate
+    ca_file = /path/ca.pem      accept what these authorities signed, instead of the system's
+    [transfer]
+    threads = 0                 that deflate an upload; 0: one per processor
+    nice = 10                   added to the niceness of transfers: dom0's processors belong to the guests first
+"""
+
+from __future__ import absolute_import, division
+
+import errno
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+_TRUTHS = {'yes': True, 'true': True, 'on': True, '1': True, 'no': False, 'false': False, 'off': False, '0': False}
+_MAX_SECONDS = 7 * 24 * 3600
+_MAX_THREADS = 64
+_MAX_NICE = 19
+
+
+class Settings(object):
+    """The settings as attributes, named as in the file."""
+
+    def __init__(self, parser):
+        self._parser = parser
+        self.connect_timeout_s = self._number('network', 'connect_timeout', 30, 1, _MAX_SECONDS)
+        self.idle_timeout_s = self._number('network', 'idle_timeout', 90, 1, _MAX_SECONDS)
+        self.total_timeout_s = self._number('network', 'total_timeout', 6 * 3600, 1, _MAX_SECONDS)
+        self.proxy = self._text('network', 'proxy', None)
+        self.verify = self._truth('tls', 'verify', True)
+        self.ca_file = self._text('tls', 'ca_file', None)
+        self.threads = self._number('transfer', 'threads', 0, 0, _MAX_THREADS)
+        self.nice = self._number('transfer', 'nice', 10, 0, _MAX_NICE)
+
+    def _text(self, section, name, default):
+        if self._parser is None or not self._parser.has_option(section, name):
+            return default
+        return compat.to_text(self._parser.get(section, name)).strip() or default
+
+    def _number(self, section, name, default, lowest, highest):
+        text = self._text(section, name, str(default))
+        if not text.isdigit() or len(text) > 9 or not lowest <= int(text) <= highest:
+            raise _wrong(section, name, 'needs a whole number from %d to %d' % (lowest, highest))
+        return int(text)
+
+    def _truth(self, section, name, default):
+        text = self._text(section, name, 'yes' if default else 'no').lower()
+        if text not in _TRUTHS:
+            raise _wrong(section, name, 'needs yes or no')
+        return _TRUTHS[text]
+
+
+def load():
+    """The Settings of this host.  Raises errors.PluginError that names the setting which cannot be used."""
+    try:
+        config_file = open(paths.locate(paths.SETTINGS))
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return Settings(None)
+        raise errors.PluginError('cannot read %s: %s' % (paths.SETTINGS, compat.to_text(error)))
+    with config_file:
+        module = compat.import_configparser()
+        parser = module.RawConfigParser()
+        try:
+            compat.read_config(parser, config_file)
+        except (module.Error, UnicodeError) as error:
+            raise errors.PluginError('cannot read %s: %s' % (paths.SETTINGS, u' '.join(compat.to_text(error).split())))
+    return Settings(parser)
+
+
+def _wrong(section, name, reason):
+    return errors.PluginError("%s: '%s' in [%s] %s" % (paths.SETTINGS, name, section, reason))
