@@ -36,8 +36,9 @@ class Url(object):
     def __init__(self, text):
         self.text = text
         self.scheme, _, rest = text.partition('://')
+        rest, question, query = rest.partition('?')
         self.netloc, slash, path = rest.partition('/')
-        self.target = slash + path or '/'
+        self.target = (slash + path or '/') + question + query
         if self.netloc.startswith('['):
             self.host, _, port = self.netloc[1:].partition(']')
         else:
@@ -70,9 +71,9 @@ def get(url, headers, timeouts=None):
 
 def _follow(url, location):
     from dom0_lib import args
-    joined = compat.import_urlparse().urljoin(url, location).partition('#')[0]
-    endpoint, question, query = joined.partition('?')
     try:
+        joined = compat.import_urlparse().urljoin(url, location).partition('#')[0]
+        endpoint, question, query = joined.partition('?')
         args.ENDPOINT.check(compat.to_text(endpoint))
         if not all('!' <= c <= '~' for c in query):
             raise ValueError('has a broken query')
@@ -96,6 +97,11 @@ def _request_head(url, method, headers):
     fields += sorted(headers.items())
     lines = ['%s %s HTTP/1.1' % (method, url.target)] + ['%s: %s' % field for field in fields]
     return ('\r\n'.join(lines) + '\r\n\r\n').encode('utf-8')
+
+
+def _is_number(text):
+    # Not isdigit(), which takes the superscript digits of Latin-1 for numbers.
+    return bool(text) and all(u'0' <= c <= u'9' for c in text)
 
 
 def _label(url):
@@ -160,7 +166,7 @@ def _wrap_tls(plain_socket, host, label):
         if hasattr(ssl, 'create_default_context'):
             return ssl.create_default_context().wrap_socket(plain_socket, server_hostname=host)
         return ssl.wrap_socket(plain_socket, cert_reqs=ssl.CERT_NONE)
-    except EnvironmentError as error:  # ssl.SSLError and certificate errors are among them
+    except (EnvironmentError, ValueError) as error:  # ssl.CertificateError is a ValueError before Python 3.7
         raise errors.RetryableError('TLS with %s failed: %s' % (label, compat.to_text(error)))
 
 
@@ -222,7 +228,7 @@ class Response(object):
         self._buffer = self._buffer[end + 4:]
         version, _, rest = lines[0].partition(u' ')
         code = rest[:3]
-        if not version.startswith(u'HTTP/1.') or len(code) != 3 or not code.isdigit() or rest[3:4].strip():
+        if not version.startswith(u'HTTP/1.') or len(code) != 3 or not _is_number(code) or rest[3:4].strip():
             raise self._broken('does not speak HTTP')
         self.status = int(code)
         self._headers = {}
@@ -247,18 +253,15 @@ class Response(object):
         length = self.header(u'content-length')
         if length is None:
             return None
-        if not all(u'0' <= c <= u'9' for c in length) or not 0 < len(length) < 19:
+        if not _is_number(length) or len(length) > 18:
             raise self._broken('sent a content-length that is not a number')
         return int(length)
 
     def _begin_chunk(self):
         size = self._line().partition(b';')[0].strip()
-        try:
-            self._left = int(size, 16) if size.isalnum() and len(size) < 16 else -1
-        except ValueError:
-            self._left = -1
-        if self._left < 0:
+        if not 0 < len(size) < 16 or size.strip(b'0123456789abcdefABCDEF'):
             raise self._broken('sent a chunk without a size')
+        self._left = int(size, 16)
         if self._left == 0:
             for _ in range(100):
                 if not self._line():
