@@ -130,17 +130,17 @@ class _Connection(object):
     def send(self, data):
         data = memoryview(data)
         while data:
-            data = data[self._wait_for(lambda: self._socket.send(data), 'send to'):]
+            data = data[self._wait_for(self._socket.send, data, 'send to'):]
 
     def receive(self, max_bytes):
         """At least one byte and at most `max_bytes`; b'' when the peer has closed."""
-        return self._wait_for(lambda: self._socket.recv(max_bytes), 'read from')
+        return self._wait_for(self._socket.recv, max_bytes, 'read from')
 
-    def _wait_for(self, operation, what):
+    def _wait_for(self, operation, argument, what):
         idle_until = compat.monotonic_s() + self._timeouts.idle_s
         while True:
             try:
-                result = operation()
+                result = operation(argument)
             except socket.timeout:
                 result = None
             except EnvironmentError as error:
