@@ -4,10 +4,9 @@
 Errors are OSError; what is wrong with the format is EINVAL, as vhd-util reports it.
 """
 
-import array
 import errno
 import os
-import sys
+import struct
 import time
 
 from dom0_lib import vhd
@@ -15,7 +14,7 @@ from tests.harness import vhd_parent
 
 # vhd-util opens a disk with a bad header ten times, one second apart: "10-20 s in query, check, modify, repair".  Tests
 # need the repetition, not the wait; VHD_UTIL_RETRY_SLEEP_S=1 restores what was recorded.
-HEADER_RETRIES = 10
+HEADER_TRIES = 10
 DEFAULT_RETRY_SLEEP_S = 0.02
 # blktap places blocks so that their data, after the one-sector bitmap, begin on a page.
 _DATA_ALIGNMENT = 4096
@@ -59,15 +58,18 @@ class Image(object):
         self._tail = None
 
     @classmethod
-    def open(cls, path, writable=False, retry=True):
-        """The image in an existing file; the primary footer is trusted if it is intact, else the backup."""
+    def open(cls, path, writable=False, at_start=False):
+        """The image in an existing file; the primary footer is trusted if it is intact, else the backup.
+
+        at_start: go by the first sectors alone, and try only once, as a fast scan does; fixed disks fail
+        """
         image = cls(path, os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC))
         try:
-            image.footer = image._read_footer()
+            image.footer = image._read_footer(at_start)
             if image.is_dynamic:
                 if image.footer.creator == vhd.BLKTAP_CREATOR and image.footer.creator_version <= 1:
                     fail(errno.EINVAL)
-                image.header = image._read_header(retry)
+                image.header = image._read_header(1 if at_start else HEADER_TRIES)
                 image.locators = [image._read_locator(locator) for locator in image.header.parse_locators()]
         except BaseException:
             image.close()
@@ -75,11 +77,14 @@ class Image(object):
         return image
 
     @classmethod
-    def create(cls, path, size_bytes, disk_type=vhd.DYNAMIC, parent=None, parent_is_raw=False, max_size_bytes=0,
+    def create(cls, path, size_bytes, disk_type=vhd.DYNAMIC, parent=None, parent_is_raw=False, max_size_bytes=None,
                uuid_text=None, created_at=None, hidden=0, batmap=True):
         """A new, empty image, replacing any file of that name; `parent` is the path for a differencing disk.
 
-        max_size_bytes: the size to preallocate metadata for; created_at: seconds since 1970; batmap: as blktap has it.
+        max_size_bytes: the size to preallocate metadata for, EINVAL if it is less than the disk's
+        created_at:     seconds since 1970
+        batmap:         whether there is one, as in all that blktap makes
+        The file is removed again when something fails.
         """
         image = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644))
         try:
@@ -153,10 +158,10 @@ class Image(object):
     def read_backup_footer(self):
         return vhd.Footer.parse(self.read_at(0, vhd.FOOTER_SIZE))
 
-    def _read_footer(self):
+    def _read_footer(self, at_start):
         try:
-            primary = self.read_primary_footer()
-            if primary.intact:
+            primary = None if at_start else self.read_primary_footer()
+            if primary and primary.intact:
                 return primary
         except OSError:
             pass
@@ -165,9 +170,9 @@ class Image(object):
             fail(errno.EINVAL)
         return backup
 
-    def _read_header(self, retry):
+    def _read_header(self, tries):
         sleep_s = float(os.environ.get('VHD_UTIL_RETRY_SLEEP_S') or DEFAULT_RETRY_SLEEP_S)
-        for _ in range(HEADER_RETRIES if retry else 1):
+        for _ in range(tries):
             try:
                 header = vhd.Header.parse(self.read_at(self.footer.data_offset, vhd.HEADER_SIZE))
                 if find_header_fault(header) is None and header.block_size <= vhd.BLOCK_SIZE:
@@ -175,7 +180,7 @@ class Image(object):
                 error = OSError(errno.EINVAL, 'bad header')
             except OSError as reason:
                 error = reason
-            if retry:
+            if tries > 1:
                 time.sleep(sleep_s)
         raise error
 
@@ -192,7 +197,7 @@ class Image(object):
         if self._bat is None:
             if self.header is None or self.header.max_bat_entries * vhd.BLOCK_SIZE < self.size_bytes:
                 fail(errno.EINVAL)
-            bat = array.array('I')
+            bat = []
             with open(os.dup(self.fd), 'rb', 0) as fileobj:
                 for _, entries in vhd.read_bat(fileobj, self.header):
                     bat.extend(entries)
@@ -287,8 +292,11 @@ class Image(object):
         if not batmap:
             footer.creator, footer.creator_version, footer.creator_host = b'win ', 0x00060001, b'Wi2k'
         self.header = header = vhd.Header()
-        header.max_bat_entries = -(-max(size_bytes, max_size_bytes) // vhd.BLOCK_SIZE)
-        self._bat = array.array('I', [vhd.UNUSED_ENTRY]) * header.max_bat_entries
+        max_size_bytes = size_bytes if max_size_bytes is None else max_size_bytes
+        if max_size_bytes < size_bytes:
+            fail(errno.EINVAL)
+        header.max_bat_entries = -(-max_size_bytes // vhd.BLOCK_SIZE)
+        self._bat = [vhd.UNUSED_ENTRY] * header.max_bat_entries
         if batmap:
             self._batmap = vhd.Batmap()
             self._batmap.offset = header.bat_end + vhd.BATMAP_HEADER_SIZE
@@ -307,9 +315,10 @@ class Image(object):
         else:
             with Image.open(parent_path) as parent:
                 parent_uuid = parent.footer.uuid_bytes
+        parent_timestamp = vhd_parent.read_modification_time(parent_path)
         self.write_locators(vhd_parent.encode_locators(self.path, parent_path))
         self.header.parent_uuid_bytes = parent_uuid
-        self.header.parent_timestamp = vhd_parent.read_modification_time(parent_path)
+        self.header.parent_timestamp = parent_timestamp
         self.header.set_parent_name(os.path.basename(os.path.realpath(parent_path)))
 
     def write_locators(self, targets):
@@ -317,7 +326,6 @@ class Image(object):
 
         As recorded, ENAMETOOLONG leaves the data written so far.
         """
-        end = self.data_end
         old, self.locators = self.locators, []
         for index, (code, data) in enumerate(targets):
             locator = vhd.Locator()
@@ -326,12 +334,12 @@ class Image(object):
             if index < len(old):
                 locator.data_offset = old[index].data_offset
             else:
-                locator.data_offset, end = end, end + vhd_parent.LOCATOR_SPACE
+                locator.data_offset = self.data_end
+                self._tail += vhd_parent.LOCATOR_SPACE
             if len(data) > vhd_parent.LOCATOR_SPACE:
                 fail(errno.ENAMETOOLONG)
             os.pwrite(self.fd, data.ljust(vhd_parent.LOCATOR_SPACE, b'\0'), locator.data_offset)
             self.locators.append(locator)
-        self._tail = end
 
     def write_header(self):
         self.header.set_locators(self.locators)
@@ -340,10 +348,29 @@ class Image(object):
     def write_batmap_header(self):
         os.pwrite(self.fd, self.batmap.pack(), self.header.bat_end)
 
-    def write_footers(self):
-        """Write the footer where the data end, cut the file there, and write the backup."""
+    def discard(self):
+        """Forget all blocks."""
+        self._bat = [vhd.UNUSED_ENTRY] * self.header.max_bat_entries
+        if self.batmap:
+            self._map = bytearray(len(self._map))
+        self._tail = self.metadata_end
+        self.flush()
+
+    def extend_bat(self, entries):
+        """Give the BAT more entries if its last sector, and the batmap's, have room for them; whether they had."""
+        entries = max(entries, len(self.bat))
+        if 4 * entries > self.header.bat_size or self.batmap and entries > 8 * len(self._map):
+            return False
+        self.bat.extend([vhd.UNUSED_ENTRY] * (entries - len(self.bat)))
+        self.header.max_bat_entries = entries
+        self.write_header()
+        self.flush()
+        return True
+
+    def write_footers(self, end=None):
+        """Write the footer at `end` or where the data end, cut the file after it, and write the backup."""
         data = self.footer.seal()
-        end = self.data_end
+        end = self.data_end if end is None else end
         os.ftruncate(self.fd, end + vhd.FOOTER_SIZE)
         os.pwrite(self.fd, data, end)
         if self.is_dynamic:
@@ -389,10 +416,8 @@ class Image(object):
     def flush(self):
         """Write the BAT, the batmap and the footers."""
         if self.header is not None:
-            data = array.array('I', self.bat)
-            if sys.byteorder == 'little':
-                data.byteswap()
-            os.pwrite(self.fd, data.tobytes().ljust(self.header.bat_size, b'\0'), self.header.table_offset)
+            data = struct.pack('>%dI' % len(self.bat), *self.bat)
+            os.pwrite(self.fd, data.ljust(self.header.bat_size, b'\0'), self.header.table_offset)
             if self.batmap:
                 self.batmap.checksum = vhd.compute_checksum(self._map)
                 self.write_batmap_header()
