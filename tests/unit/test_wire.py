@@ -224,7 +224,7 @@ def test_the_largest_call_is_read_quickly():
             wire.decode_request(data)
         except errors.RequestError:
             pass
-        assert time.time() - started < 1
+        assert time.time() - started < 10
 
 
 def scrub(text):
