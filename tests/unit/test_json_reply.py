@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON replies, held to the standard library's json."""
+
+from __future__ import absolute_import, division
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dom0_lib import compat
+from dom0_lib import json_reply
+
+TEXT = st.text(st.one_of(
+    st.sampled_from(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600'), st.characters(blacklist_categories=[])), max_size=12)
+PLAIN_DATA = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
+    lambda values: st.one_of(st.lists(values, max_size=4), st.dictionaries(TEXT, values, max_size=4)), max_leaves=15)
+
+
+@given(PLAIN_DATA)
+def test_json_reads_what_is_written(value):
+    text = json_reply.dumps(value)
+    assert isinstance(text, compat.text_type)
+    assert all(u' ' <= c <= u'\x7f' for c in text)
+    assert typed(json.loads(text)) == typed(json.loads(json.dumps(value)))  # two surrogates in a row come back as one character
+
+
+def typed(value):
+    """`value` so that True differs from 1 and 1 from 1.0."""
+    if isinstance(value, dict):
+        return sorted((key, typed(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return ('number' if isinstance(value, compat.integer_types) and not isinstance(value, bool) else type(value).__name__, value)
+
+
+@pytest.mark.parametrize('value, text', [
+    (None, u'null'), (True, u'true'), (False, u'false'), (0, u'0'), (2 ** 70, u'1180591620717411303424'), (1.5, u'1.5'), (1e22, u'1e+22'),
+    (u'2.1', u'"2.1"'), (u'', u'""'), (u'\xe9"\n\U0001f600', u'"\\u00e9\\"\\n\\ud83d\\ude00"'),
+    ([], u'[]'), ((1, u'a'), u'[1, "a"]'), ({}, u'{}'), ({u'b': 1, u'a': {u'c': []}}, u'{"a": {"c": []}, "b": 1}'),
+    ({u'root': {u'uuid': u'x'}}, u'{"root": {"uuid": "x"}}'),
+])
+def test_the_text_of_a_reply(value, text):
+    assert json_reply.dumps(value) == text
+
+
+@pytest.mark.parametrize('value', [
+    object(), set(), 1j, float('nan'), float('inf'), -float('inf'), [object()], {u'key': set()}, {1: u'x'}, {None: u'x'}, {(): u'x'},
+    b'\xff\xfe', {b'\xff': 1},
+])
+def test_what_is_no_json_cannot_be_written(value):
+    with pytest.raises((TypeError, ValueError)):
+        json_reply.dumps(value)
