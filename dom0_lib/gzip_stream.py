@@ -18,7 +18,7 @@ _EMPTY_LAST_BLOCK = b'\x03\0'
 
 
 class Inflater(object):
-    """feed() pieces as they come, then finish(); both yield inflated pieces of at most 1 MiB."""
+    """feed() pieces as they come, each of which yields inflated pieces of at most 1 MiB, then finish()."""
 
     def __init__(self):
         self._pending = b''
@@ -35,14 +35,11 @@ class Inflater(object):
         self._pending = b''
         while data:
             if self._stream is None:
-                if len(data) < len(_MAGIC) and _MAGIC.startswith(data):
-                    self._pending = data
-                    return
                 data = self._begin(data)
                 if self._is_plain:
                     yield data
+                if self._stream is None:
                     return
-                continue
             try:
                 inflated = self._stream.decompress(data, _OUTPUT_BYTES)
             except zlib.error as error:
@@ -56,21 +53,31 @@ class Inflater(object):
 
     def finish(self):
         """Raises errors.InvalidImage unless the stream ended where a gzip member, or plain data, may end."""
-        # Only Python 3 can ask a stream whether it is at its end; a byte too many tells it on both.
-        if self._pending or self._stream and (self._stream.decompress(b'\0') or not self._stream.unused_data):
+        if self._pending or self._stream and not _is_at_end(self._stream):
             raise errors.InvalidImage('the gzip data of the image is cut short')
 
     def _begin(self, data):
-        if data.startswith(_MAGIC):
+        """Decide what begins with `data`; returns them without padding."""
+        if self._members:
+            data = data.lstrip(b'\0')  # tapes and some tools pad with zeros
+        if len(data) < len(_MAGIC) and _MAGIC.startswith(data):
+            self._pending = data
+        elif data.startswith(_MAGIC):
             self._stream = zlib.decompressobj(_WITH_GZIP_HEADER)
             self._members += 1
-            return data
-        if not self._members:
-            self._is_plain = True
-            return data
-        if data.strip(b'\0'):
+        elif self._members:
             raise errors.InvalidImage('the image has other data after the end of its gzip data')
-        return b''  # tapes and some tools pad with zeros
+        else:
+            self._is_plain = True
+        return data
+
+
+def _is_at_end(stream):
+    # Only Python 3 can ask a stream; a byte too many tells it on both.
+    try:
+        return not stream.decompress(b'\0') and bool(stream.unused_data)
+    except zlib.error:
+        return False
 
 
 class Deflater(object):
