@@ -8,11 +8,13 @@ import subprocess
 
 from tests.harness.failures import Failure
 from tests.harness.log_socket import LogSocket
+from tests.harness.mount_namespace import MountNamespace
 from tests.harness.plugin_process import PluginProcess
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SOCKET_PATH_MAX_BYTES = 107
 
+_PLUGIN_DIR = "/etc/xapi.d/plugins"
 _DIRECTORIES = (
     "boot/guest", "dev", "etc/xapi.d/plugins", "images", "opt/harness/bin", "opt/harness/spool", "run/lock/sm", "run/sm/ipc",
     "run/sr-mount", "run/nonpersistent", "tmp", "var/lib/xcp", "var/log/xen/guest", "var/xapi",
@@ -22,29 +24,42 @@ _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi"
 
 
 class Dom0(object):
-    """A fresh tree under `root`.
+    """A tree under `root`, made where it is not there.
 
     python              interpreter that the plug-ins are installed for (absolute path)
     python36_locale     give plug-ins on 3.7 and later the locale handling of 3.6: no coercion to UTF-8
+    has_namespace       plug-ins find the tree at /, each in its place, and DOM0_ROOT is not set; needs root
     """
 
-    def __init__(self, root, python, python36_locale=False):
+    def __init__(self, root, python, python36_locale=False, has_namespace=False):
         self.root = root
         self.python = python
-        self.plugin_dir = self.locate("/etc/xapi.d/plugins")
+        self.plugin_dir = self.locate(_PLUGIN_DIR)
         self.bin_dir = self.locate("/opt/harness/bin")
         self.socket_path = self.locate("/var/lib/xcp/xapi")
         _check_socket_path(self.socket_path)
         for name in _DIRECTORIES:
             os.makedirs(os.path.join(root, name), exist_ok=True)
         for target, name in _LINKS:
-            os.symlink(target, os.path.join(root, name))
+            if not os.path.lexists(os.path.join(root, name)):
+                os.symlink(target, os.path.join(root, name))
         self.log = LogSocket(self.locate("/dev/log"), self.locate("/var/log/messages"))
-        self.environment = {"PATH": "%s:/sbin:/usr/sbin:/bin:/usr/bin" % self.bin_dir, "DOM0_ROOT": root}
-        plugin_environment = dict(self.environment)
+        self.environment = {"PATH": _plugin_path(self.bin_dir), "DOM0_ROOT": root}
+        self._has_namespace = has_namespace
+        plugin_environment = {"PATH": _plugin_path("/opt/harness/bin")} if has_namespace else dict(self.environment)
         if python36_locale:
             plugin_environment.update(PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
         self.processes = PluginProcess(plugin_environment, self.locate("/opt/harness/spool"), self.log.write)
+
+    def open_namespace(self):
+        """Mount the tree anew for plug-ins: what has been added to a directory that this machine has, too, is seen then."""
+        self._close_namespace()
+        if self._has_namespace:
+            self.processes.namespace = MountNamespace(self.root)
+
+    def _close_namespace(self):
+        if self.processes.namespace:
+            self.processes.namespace.close()
 
     def locate(self, dom0_path):
         """Where an absolute path of dom0 is on this machine."""
@@ -53,13 +68,15 @@ class Dom0(object):
     def close(self):
         self.processes.kill_all()
         self.log.close()
+        self._close_namespace()
 
     def call_plugin(self, name, function, session_ref, arguments):
         """What the plug-in answers. Raises Failure."""
         # Any entry of the directory can be called and nothing else: no path is made from the name before that is known.
         if name not in os.listdir(self.plugin_dir):
             raise Failure("XENAPI_MISSING_PLUGIN", name)
-        return self.processes.call(os.path.join(self.plugin_dir, name), function, session_ref, arguments)
+        directory = _PLUGIN_DIR if self._has_namespace else self.plugin_dir
+        return self.processes.call(os.path.join(directory, name), function, session_ref, arguments)
 
     def run_program(self, *command, check=True):
         """Run a program of this host, like vhd-util: its stdout as text, or subprocess.CalledProcessError."""
@@ -96,6 +113,10 @@ class Dom0(object):
         stand_in = os.path.join(self.plugin_dir, "XenAPIPlugin.py")
         if not os.path.exists(stand_in):
             shutil.copy(os.path.join(CHECKOUT, "tests/harness/dom0_site/XenAPIPlugin.py"), stand_in)
+
+
+def _plugin_path(bin_dir):
+    return bin_dir + ":/sbin:/usr/sbin:/bin:/usr/bin"
 
 
 def _check_socket_path(path):

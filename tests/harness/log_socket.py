@@ -20,6 +20,8 @@ class LogSocket(object):
         self._markers = {}
         self._is_closing = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        if os.path.lexists(socket_path):
+            os.unlink(socket_path)
         self._socket.bind(socket_path)
         os.chmod(socket_path, 0o666)
         self._thread = threading.Thread(target=self._receive, name="syslog", daemon=True)

@@ -28,6 +28,8 @@ from tests.harness import xapi_xml
 from tests.harness.failures import Failure
 
 _OPEN_FILES_MAX = 1024
+_RESET_SIGNALS = [number for number in signal.valid_signals()
+                  if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE)]
 
 
 class PluginProcess(object):
@@ -36,6 +38,7 @@ class PluginProcess(object):
     environment     the whole environment of a plug-in
     spool_dir       directory for the output of running plug-ins
     log             function(line): the host's syslog
+    namespace       MountNamespace that plug-ins enter, or None; may be changed between calls
     """
 
     def __init__(self, environment, spool_dir, log):
@@ -43,9 +46,10 @@ class PluginProcess(object):
         self._spool_dir = spool_dir
         self._log = log
         self._running = {}
+        self.namespace = None
 
     def call(self, path, function, session_ref, arguments):
-        """The text that the plug-in at `path` answers. Raises Failure."""
+        """The text that the plug-in at `path`, as it sees it, answers. Raises Failure."""
         argument = xapi_xml.encode_call(function, session_ref, arguments)
         status, output, errors = self._run(path, argument)
         if status == 0:
@@ -79,7 +83,7 @@ class PluginProcess(object):
         try:
             process = subprocess.Popen(
                 [os.fsencode(path), argument], stdin=fds[0], stdout=fds[1], stderr=fds[2], cwd="/",
-                env=self._environment, start_new_session=True, restore_signals=False, preexec_fn=_prepare_child)
+                env=self._environment, start_new_session=True, restore_signals=False, preexec_fn=self._prepare_child)
         except OSError as error:
             # Too big an argument, no execute permission, a directory, no #! line: forkexecd tells only this one apart.
             return 0, 127 if error.errno == errno.ENOENT else 126
@@ -92,20 +96,17 @@ class PluginProcess(object):
         finally:
             del self._running[process.pid]
 
-
-_RESET_SIGNALS = [number for number in range(1, signal.NSIG)
-                  if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE) and number in signal.valid_signals()]
-
-
-def _prepare_child():
-    # Between fork and exec, in a process that has threads: only calls that take no lock.
-    for number in _RESET_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft > _OPEN_FILES_MAX:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES_MAX, hard))
+    def _prepare_child(self):
+        # Between fork and exec, in a process that has threads: only calls that take no lock.
+        if self.namespace:
+            self.namespace.enter()
+        for number in _RESET_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft > _OPEN_FILES_MAX:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES_MAX, hard))
 
 
 def _name_signal(number):

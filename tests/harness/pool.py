@@ -45,6 +45,8 @@ class Pool(object):
     root                directory for the hosts' trees, h0, h1...; a temporary one by default
     ip, port            of the coordinator; the next hosts have the next addresses, port 0 is any free one
     python36_locale     run plug-ins as if Python were 3.6: no UTF-8 mode, no coercion of the C locale
+    has_namespace       run plug-ins that do not know DOM0_ROOT: the host's tree is mounted over this machine's for them,
+                        and their environment is PATH alone; needs root
     """
 
     username = "root"
@@ -54,7 +56,7 @@ class Pool(object):
     operator_password = "harness"
 
     def __init__(self, hosts=1, python=sys.executable, plugins=True, plugin_dirs=(), root=None, ip="127.0.0.1", port=0,
-                 python36_locale=False):
+                 python36_locale=False, has_namespace=False):
         self.clock = Clock()
         self.faults = Faults()
         self.database = Database()
@@ -76,12 +78,17 @@ class Pool(object):
         self.root = os.path.abspath(root or _choose_root())
         pythons = [python] * hosts if isinstance(python, str) else list(python)
         for number in range(hosts):
-            self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, plugins, plugin_dirs)
+            self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, has_namespace, plugins,
+                           plugin_dirs)
         self.database.create("pool", name_label="harness", master=self.hosts[0].ref, default_SR=self.srs[0].ref)
         threading.Thread(target=self._collect_tasks, name="db_gc", daemon=True).start()
 
     def __enter__(self):
-        self.start_xapi()
+        try:
+            self.start_xapi()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *exc_info):
@@ -149,8 +156,8 @@ class Pool(object):
         if self._is_temporary:
             shutil.rmtree(self.root)
 
-    def _add_host(self, name, python, ip, python36_locale, plugins, plugin_dirs):
-        dom0 = Dom0(os.path.join(self.root, name), python, python36_locale)
+    def _add_host(self, name, python, ip, python36_locale, has_namespace, plugins, plugin_dirs):
+        dom0 = Dom0(os.path.join(self.root, name), python, python36_locale, has_namespace)
         vhd_util.install_vhd_util(dom0.bin_dir)
         if plugins:
             dom0.install_plugins()
@@ -158,6 +165,7 @@ class Pool(object):
             dom0.add_plugins(directory)
         self.hosts.append(Host(self.database, dom0, name, ip, self.hosts[0] if self.hosts else None))
         self.add_sr(host=len(self.hosts) - 1)
+        dom0.open_namespace()
 
     def _find_host(self, ref):
         for host in self.hosts:

@@ -8,6 +8,9 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -21,6 +24,7 @@ from tests.harness import xapi_xml
 from tests.harness.pool import Pool
 
 ARGUMENT_MAX_BYTES = 131071
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # Reports how it was started. Python 2.7 and 3.
 PROBE = r'''#!python
@@ -157,12 +161,14 @@ def test_control_characters_are_dropped_from_arguments():
 
 
 def test_only_sigpipe_is_ignored_and_nothing_is_blocked(pool):
-    # A harness under nohup ignores SIGHUP, Python ignores SIGXFSZ: neither may reach a plug-in.
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A harness under nohup ignores SIGHUP, Python ignores SIGXFSZ, and SIGPIPE unless told otherwise.
+    before = {number: signal.signal(number, action)
+              for number, action in ((signal.SIGHUP, signal.SIG_IGN), (signal.SIGPIPE, signal.SIG_DFL))}
     try:
         status = run(pool, shell("printf '%s' \"$(cat <<END\n" + text("$(grep -E '^Sig(Ign|Blk)' /proc/$$/status)") + "\nEND\n)\""))
     finally:
-        signal.signal(signal.SIGHUP, before)
+        for number, action in before.items():
+            signal.signal(number, action)
     masks = {name: int(mask, 16) for name, mask in (line.split(":\t") for line in status.splitlines())}
     assert masks["SigIgn"] == 1 << (signal.SIGPIPE - 1)
     assert masks["SigBlk"] == 0
@@ -188,6 +194,41 @@ def test_python36_locale_makes_every_python_3_fail_on_wide_text(dom0_python):
 def test_python_37_and_later_coerce_the_c_locale(dom0_pool):
     facts = json.loads(run(dom0_pool, PROBE))
     assert facts["encoding"] in (["utf-8"] if facts["version"] >= [3, 7] else ["ascii", "ansi_x3.4-1968"])
+
+
+def can_mount():
+    return subprocess.run([sys.executable, "-c", "from tests.harness.mount_namespace import MountNamespace as n; n('%s').close()"
+                           % tempfile.gettempdir()], cwd=CHECKOUT, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="not applicable: needs root and mount namespaces")
+def test_namespace_leaves_nothing_of_the_harness_but_a_directory_in_path(dom0_python):
+    with Pool(python=dom0_python, plugins=False, has_namespace=True) as pool:
+        facts = json.loads(run(pool, PROBE, {"key": "value"}))
+        assert base64.b64decode(facts["argv"][1]) == b"/etc/xapi.d/plugins/plugin"
+        assert facts["environ"] == ["PATH=/opt/harness/bin:/sbin:/usr/sbin:/bin:/usr/bin"]
+        assert [facts[name] for name in ("fds", "cwd", "stdin_error", "stdin_mode", "leads_session")] == [
+            [0, 1, 2], "/", "EBADF", os.O_WRONLY, True]
+
+
+@pytest.mark.skipif(not can_mount(), reason="not applicable: needs root and mount namespaces")
+def test_namespace_shows_the_hosts_files_live_and_hides_the_machines_from_writes():
+    with Pool(plugins=False, has_namespace=True) as pool:
+        host = pool.hosts[0]
+        script = shell("exec >&2; cat /etc/xensource-inventory; ls /var/run/sr-mount; readlink -f /var/run/sr-mount\n"
+                       "echo from-dom0 > /boot/guest/kernel; echo from-dom0 > /images/0.vhd; echo x > /dev/null; ls /dev/sample\n"
+                       "cat /boot/guest/later; exit 1")
+        with open(host.dom0.locate("/boot/guest/later"), "w") as later:
+            later.write("seen")
+        with open(host.dom0.locate("/dev/sample"), "w"):
+            pass
+        lines = details_of(pool, script)[3].splitlines()
+        assert "INSTALLATION_UUID='%s'" % host.uuid in lines
+        assert lines[-4:] == [pool.srs[0].uuid, "/run/sr-mount", "/dev/sample", "seen"]
+        for name in ("boot/guest/kernel", "images/0.vhd"):
+            with open(os.path.join(host.root, name)) as written:
+                assert written.read() == "from-dom0\n"
+            assert not os.path.exists("/" + name)
 
 
 SAME_FOR_EVERY_EXEC_ERROR = ["XENAPI_PLUGIN_FAILURE", "non-zero exit", "", ""]

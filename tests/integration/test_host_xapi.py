@@ -341,11 +341,13 @@ def test_pending_task_of_a_day_lives_while_its_progress_moves(pool, session):
 
 
 def test_destroyed_while_pending_goes_when_it_ends(pool, session):
-    task = session.xenapi.task.create("label", "")
+    pool.hosts[0].dom0.add_plugin("waiting", WAITING)
+    task = session.xenapi.Async.host.call_plugin(pool.hosts[0].ref, "waiting", "fn", {})
     session.xenapi.task.destroy(task)
     assert session.xenapi.task.get_current_operations(task) == {"task": "destroy"}
     assert pool.gc_now() == []
-    session.xenapi.task.set_status(task, "success")
+    open(pool.hosts[0].dom0.locate("/tmp/go"), "w").close()
+    wait_for(lambda: session.xenapi.task.get_status(task) == "success")
     assert pool.gc_now() == [task]
 
 
