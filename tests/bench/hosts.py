@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts for plug-ins that are measured: processes are started as xapi starts them, nothing else runs."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+
+from tests.harness import vhd_util
+from tests.harness.dom0 import Dom0
+from tests.run import environments
+
+OS_XENAPI_PYTHON = "2.7"
+OS_XENAPI_PLUGINS = os.path.join(environments.ENVIRONMENTS, "os-xenapi/os_xenapi/dom0/etc/xapi.d/plugins")
+PROBE_DEADLINE_S = 20
+
+
+@contextlib.contextmanager
+def make_dom0(python, sr_mount=None):
+    """A Dom0 with vhd-util and no plug-ins; its SRs are in the directory `sr_mount`."""
+    # Short and without _, as sockets in it must be.
+    root = "/tmp/bench-%s" % secrets.token_hex(4)
+    os.makedirs(os.path.join(root, "run"), 0o700)
+    try:
+        if sr_mount:
+            os.symlink(sr_mount, os.path.join(root, "run/sr-mount"))
+        dom0 = Dom0(root, python)
+        try:
+            vhd_util.install_vhd_util(dom0.bin_dir)
+            yield dom0
+        finally:
+            dom0.close()
+    finally:
+        shutil.rmtree(root)
+
+
+def has_os_xenapi(pythons):
+    return OS_XENAPI_PYTHON in pythons and os.path.isdir(OS_XENAPI_PLUGINS)
+
+
+def add_os_xenapi(dom0, pythons):
+    """Put os-xenapi's plug-ins there, and beside them what they import that a dom0 has."""
+    dom0.add_plugins(OS_XENAPI_PLUGINS)
+    site_dir = _ask(pythons[OS_XENAPI_PYTHON], "import six; print(six.__file__)").rpartition("/")[0]
+    shutil.copytree(os.path.join(site_dir, "XenAPI"), os.path.join(dom0.plugin_dir, "XenAPI"))
+    shutil.copy(os.path.join(site_dir, "six.py"), dom0.plugin_dir)
+
+
+def find_plain(version, python):
+    """The interpreter that starts as a dom0's does.
+
+    The one of an environment does, but virtualenv's for Python 2.7 imports json and more at each start.
+    """
+    if version != "2.7":
+        return python
+    return os.path.join(_ask(python, "import sys; print(sys.base_prefix)"), "bin", "python2.7")
+
+
+def _ask(python, program):
+    return subprocess.run([python, "-c", program], stdout=subprocess.PIPE, universal_newlines=True, check=True,
+                          timeout=PROBE_DEADLINE_S).stdout.strip()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark itself: every row does its job, on an image that is no measure of anything."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.bench.comparison import Comparison, MemoryTarget, RatioTarget
+from tests.run import environments
+
+DEADLINE_S = 120
+
+
+@pytest.mark.needs("curl", "pigz")
+def test_every_row_is_measured(tmp_path):
+    output = _bench("--data-mib", "4", "--rounds", "1", "--work-dir", str(tmp_path))
+    rows = re.findall(r"^ (\S.*?) {2,}\d+\.\d", output, re.MULTILINE)
+    for row in ["ours, Python 3.12 (syncs)", "ours, Python 2.7 (syncs)", "os-xenapi 0.3.4, Python 2.7",
+                "os-xenapi 0.3.4, Python 2.7, then sync", "curl | tar -xz", "curl | pigz -dc | tar -x",
+                "os-xenapi 0.3.4, get_version"]:
+        assert rows.count(row) == 1, output
+    for row in ["python -c pass", "ours, get_version", "only xmlrpc.client: loads, dumps"]:
+        assert rows.count(row) == 5, output
+    targets = re.findall(r"^  target <= \S+(?: MiB)? +(met|MISSED) ", output, re.MULTILINE)
+    assert len(targets) == 9
+    assert output.splitlines()[-1] == "targets: %d met, %d MISSED" % (targets.count("met"), targets.count("MISSED"))
+
+
+def test_one_benchmark_can_be_chosen(tmp_path):
+    output = _bench("--only", "overhead", "--rounds", "1", "--work-dir", str(tmp_path))
+    assert "overhead of a call, Python 3.12" in output
+    assert "download" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_and_memory_are_those_of_the_processes():
+    spin = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.2: pass"
+    hold = "import time; held = bytearray(60 << 20); time.sleep(0.4)"
+    comparison = Comparison("test", [_python("spin", spin), _python("hold", hold)], "spin", [
+        RatioTarget("spin", "hold", 10), RatioTarget("hold", "spin", 0.1), MemoryTarget("spin", 64), MemoryTarget("hold", 64)])
+    outcome = comparison.measure(rounds=2, with_memory=True)
+    assert outcome.cpu_s("spin") >= 0.2 > outcome.cpu_s("hold")
+    assert outcome.walls_s("hold").low >= 0.4
+    assert outcome.walls_s("spin and on").median >= outcome.walls_s("spin").median + 0.2
+    assert outcome.peaks["hold"].largest_bytes >= 60 << 20 > outcome.peaks["spin"].largest_bytes > 1 << 20
+    assert [verdict.is_met for verdict in outcome.verdicts()] == [True, False, True, False]
+
+
+def _python(row, program):
+    def way(watch):
+        with watch(row):
+            subprocess.run([sys.executable, "-c", program], check=True, timeout=DEADLINE_S)
+        with watch(row + " and on", after=row):
+            subprocess.run([sys.executable, "-c", "import time; time.sleep(0.2)"], check=True, timeout=DEADLINE_S)
+    return way
+
+
+def _bench(*arguments):
+    return subprocess.run([sys.executable, "-B", "-m", "tests.bench"] + list(arguments), cwd=environments.CHECKOUT,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, universal_newlines=True,
+                          timeout=DEADLINE_S).stdout
