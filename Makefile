@@ -31,7 +31,7 @@ sim: ## run a simulated host to try plug-ins on; prints its URL and a sample cal
 	$(RUN) host tests.harness $(ARGS)
 
 bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
-	$(RUN) host tests.bench $(ARGS)
+	$(RUN) bench $(ARGS)
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"
