@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo shows: a line for each step when it is done, a bar while it runs if somebody watches a terminal."""
+
+import contextlib
+import time
+
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+_REDRAWS_PER_S = 10
+# The rate of less is that of a request, not of data.
+_RATED_MIN_BYTES = 1000 * 1000
+
+
+class Screen(object):
+
+    def __init__(self):
+        # No highlighting: colour has a meaning here or is not there.
+        self._console = Console(highlight=False)
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self):
+        """Since the demo began."""
+        return time.monotonic() - self._started
+
+    def say(self, text="", style=None):
+        self._console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def title(self, text):
+        self.say("\n%s" % text, style="bold")
+
+    def table(self, names, rows):
+        """Columns whose name begins with > are right-aligned."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 1))
+        for name in names:
+            table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+    @contextlib.contextmanager
+    def step(self, name, total_bytes=None):
+        """A Step to report progress and the outcome to; its line is printed when the block ends without an error."""
+        columns = (TextColumn("  {task.description:<8}"), BarColumn(36, complete_style="cyan", finished_style="cyan"),
+                   TextColumn("{task.fields[status]}"))
+        with Progress(*columns, console=self._console, transient=True, refresh_per_second=_REDRAWS_PER_S,
+                      disable=not self._console.is_terminal) as progress:
+            step = Step(progress, progress.add_task(name, total=total_bytes, status=""), total_bytes)
+            started = time.monotonic()
+            yield step
+            seconds = time.monotonic() - started
+        rate = format_size(step.size_bytes / seconds) + "/s" if (step.size_bytes or 0) >= _RATED_MIN_BYTES else ""
+        self.say(("  %-8s %-48s%6.1f s%12s" % (name, step.outcome, seconds, rate)).rstrip())
+
+
+class Step(object):
+    """outcome: what the line says; size_bytes: what its rate is made from, if not the total."""
+
+    def __init__(self, progress, task_id, total_bytes):
+        self.outcome = ""
+        self.size_bytes = total_bytes
+        self._progress = progress
+        self._task_id = task_id
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+
+    def advance(self, more_bytes):
+        self.show(self._done_bytes + more_bytes)
+
+    def show(self, done_bytes):
+        self._done_bytes = done_bytes
+        self._progress.update(self._task_id, completed=done_bytes, status="%s of %s" % (
+            format_size(min(done_bytes, self._total_bytes)), format_size(self._total_bytes)))
+
+    def show_status(self, text):
+        self._progress.update(self._task_id, status=text)
+
+
+def format_size(size_bytes):
+    return decimal(int(size_bytes))
+
+
