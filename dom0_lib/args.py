@@ -172,7 +172,7 @@ def _check_endpoint(value):
         raise ValueError('needs scheme://host[:port][/prefix] and nothing else')
     netloc = rest.partition(u'/')[0]
     if netloc.startswith(u'['):
-        host, bracket, port = netloc.partition(u']')
+        host, bracket, port = netloc[1:].partition(u']')
         if not bracket or (port and port[0] != u':'):
             raise ValueError('has a broken IPv6 address')
         port = port[1:] if port else None
@@ -195,14 +195,40 @@ def _check_headers(value):
             raise ValueError('has a name that is not a header name')
         if name.lower() in _OWN_HEADERS:
             raise ValueError('must not set %s' % name)
-        text = value[name]
-        if text is None:
+        if value[name] is None:
             continue
-        text = compat.to_text(text)
-        if any(c < u' ' and c != u'\t' or c == u'\x7f' or u'\ud800' <= c <= u'\udfff' for c in text):
-            raise ValueError('has a control character in the value of %s' % name)
-        headers[name] = text
+        if not isinstance(value[name], compat.text_type):
+            raise ValueError('has a value of %s that is not text' % name)
+        headers[name] = _check_line(value[name], name)
     return headers
+
+
+def _check_properties(value):
+    if not isinstance(value, dict):
+        raise ValueError('needs a map of property names to values')
+    properties = {}
+    for name in value:
+        if not isinstance(name, compat.text_type) or not 0 < len(name) <= 255 or not _NAME_CHARACTERS.issuperset(name):
+            raise ValueError('has a name that is not a property name')
+        if value[name] is None:
+            continue
+        if not isinstance(value[name], (compat.text_type, bool) + compat.integer_types):
+            raise ValueError('has a value of %s that is neither text nor a number' % name)
+        properties[name] = _check_line(compat.to_text(value[name]), name)
+    return properties
+
+
+def _check_line(text, name):
+    if any(c < u' ' and c != u'\t' or c == u'\x7f' or u'\ud800' <= c <= u'\udfff' for c in text):
+        raise ValueError('has a control character in the value of %s' % name)
+    return text
+
+
+def _check_task(value):
+    value = _check_text(value)
+    if len(value) > 100 or not value.startswith(u'OpaqueRef:') or not _NAME_CHARACTERS.issuperset(value[len(u'OpaqueRef:'):]):
+        raise ValueError('needs the reference of a task: OpaqueRef:...')
+    return value
 
 
 def _check_api_version(value):
@@ -213,9 +239,11 @@ def _check_api_version(value):
 
 def _check_sr_path(value):
     value = _check_text(value)
-    if not value.startswith(u'/') or u'\0' in value or u'..' in value.split(u'/'):
-        raise ValueError('needs an absolute path without ".."')
-    return value.rstrip(u'/')
+    path = value.rstrip(u'/')
+    # In XAPI's empty environment Python 2.7 and 3.6 cannot encode the name of a file that is not ASCII.
+    if not path.startswith(u'/') or u'..' in path.split(u'/') or not all(u' ' <= c <= u'~' for c in path):
+        raise ValueError('needs an absolute path of printable ASCII without ".."')
+    return path
 
 
 def _check_sr_uuid(value):
@@ -229,3 +257,5 @@ HEADERS = Kind(_check_headers, structured=True, secret=True)
 API_VERSION = Kind(_check_api_version)
 SR_PATH = Kind(_check_sr_path)
 SR_UUID = Kind(_check_sr_uuid)
+PROPERTIES = Kind(_check_properties, structured=True)
+TASK = Kind(_check_task)

@@ -1,76 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small HTTP/1.1 client: one request per connection, bodies streamed, no wait without a deadline.
+"""A small HTTP/1.1 client: one request per connection, bodies streamed either way.
 
-The standard library's client cannot be stopped while it waits for a trickle, copies each piece on Python 2 and costs
-20 ms to import.  What goes wrong on the network is errors.RetryableError; statuses are left to the caller.
+The standard library's client cannot be stopped while it waits for a trickle, does not see an answer that comes while it sends,
+copies each piece on Python 2 and costs 20 ms to import.  What goes wrong on the network is errors.RetryableError; statuses
+are left to the caller.
 """
 
 from __future__ import absolute_import, division
 
-import errno
-import socket
-
+from dom0_lib import args
 from dom0_lib import compat
+from dom0_lib import connection
 from dom0_lib import errors
 
 READ_BYTES = 256 * 1024
+# uWSGI refuses chunks of about 1 MiB and more.
+MAX_CHUNK_BYTES = 512 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_INTERIM_RESPONSES = 10
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_WAIT_SLICE_S = 1.0
 
 
-class Timeouts(object):
-    """Seconds: to connect, without any progress, and for the whole exchange."""
-
-    def __init__(self, connect_s=30, idle_s=90, total_s=6 * 3600):
-        self.connect_s = connect_s
-        self.idle_s = idle_s
-        self.total_s = total_s
-
-
-class Url(object):
-    """The parts of an http or https URL that dom0_lib.args has checked."""
-
-    def __init__(self, text):
-        self.text = text
-        self.scheme, _, rest = text.partition('://')
-        rest, question, query = rest.partition('?')
-        self.netloc, slash, path = rest.partition('/')
-        self.target = (slash + path or '/') + question + query
-        if self.netloc.startswith('['):
-            self.host, _, port = self.netloc[1:].partition(']')
-        else:
-            self.host, _, port = self.netloc.partition(':')
-        port = port.lstrip(':')
-        self.port = int(port) if port else {'http': 80, 'https': 443}[self.scheme]
-
-    @property
-    def origin(self):
-        return self.scheme, self.host.lower(), self.port
-
-
-def get(url, headers, timeouts=None):
+def get(url, headers, options=None):
     """The Response to a GET of `url`; redirects are followed, but `headers` never leave the origin they are meant for.
 
-    The caller closes the response.  Raises errors.RetryableError.
+    The caller closes the response.  Raises errors.RetryableError, or errors.PluginError for a certificate.
     """
-    timeouts = timeouts or Timeouts()
-    origin = Url(url).origin
+    origin = connection.Url(url).origin
     for _ in range(_MAX_REDIRECTS + 1):
-        place = Url(url)
-        response = _exchange(place, 'GET', headers if place.origin == origin else {}, timeouts)
+        place = connection.Url(url)
+        response = request('GET', url, headers if place.origin == origin else {}, options=options)
         location = response.header('location')
         if response.status not in _REDIRECTS or not location:
             return response
         response.close()
-        url = _follow(place.text, location)
-    raise errors.RetryableError('%s was redirected more than %d times' % (_label(Url(url)), _MAX_REDIRECTS))
+        url = _follow(url, location)
+    raise errors.RetryableError('%s was redirected more than %d times' % (connection.Url(url).label, _MAX_REDIRECTS))
 
 
 def _follow(url, location):
-    from dom0_lib import args
     try:
         joined = compat.import_urlparse().urljoin(url, location).partition('#')[0]
         endpoint, question, query = joined.partition('?')
@@ -82,100 +51,92 @@ def _follow(url, location):
     return endpoint + question + query
 
 
-def _exchange(url, method, headers, timeouts):
-    connection = _Connection(url, timeouts)
+def request(method, url, headers, body=None, options=None):
+    """The Response to a request, redirect or not; `body` is bytes or None.  Raises what get() raises."""
+    if body is not None:
+        headers = dict(headers, **{'Content-Length': '%d' % len(body)})
+    link = _send_head(method, url, headers, options)
     try:
-        connection.send(_request_head(url, method, headers))
-        return Response(connection, method)
+        try:
+            if body:
+                link.send(body)
+            return Response(link, method)
+        except connection.Broken as error:
+            raise errors.RetryableError(compat.to_text(error))
     except BaseException:
-        connection.close()
+        link.close()
         raise
 
 
-def _request_head(url, method, headers):
-    fields = [('Host', url.netloc), ('Connection', 'close'), ('Accept', '*/*')]
-    fields += sorted(headers.items())
-    lines = ['%s %s HTTP/1.1' % (method, url.target)] + ['%s: %s' % field for field in fields]
-    return ('\r\n'.join(lines) + '\r\n\r\n').encode('utf-8')
+def _send_head(method, url, headers, options):
+    place = connection.Url(url)
+    link = connection.Connection(place, options or connection.Options())
+    try:
+        fields = [('Host', place.netloc), ('Connection', 'close'), ('Accept', '*/*')] + sorted(headers.items())
+        lines = ['%s %s HTTP/1.1' % (method, url if link.is_proxied else place.target)] + ['%s: %s' % field for field in fields]
+        link.send(('\r\n'.join(lines) + '\r\n\r\n').encode('utf-8'))
+        return link
+    except connection.Broken as error:
+        link.close()
+        raise errors.RetryableError(compat.to_text(error))
+    except BaseException:
+        link.close()
+        raise
 
 
-def _is_number(text):
-    # Not isdigit(), which takes the superscript digits of Latin-1 for numbers.
-    return bool(text) and all(u'0' <= c <= u'9' for c in text)
+class Upload(object):
+    """A request whose body goes out in chunks; after an error its end is never sent, so it can never look complete."""
 
-
-def _label(url):
-    return '%s:%d' % (url.host, url.port)
-
-
-class _Connection(object):
-    """A socket whose waits come in slices, so that no peer can outlast a deadline by sending a byte now and then."""
-
-    def __init__(self, url, timeouts):
-        self.label = _label(url)
-        self._timeouts = timeouts
-        self._ends_at = compat.monotonic_s() + timeouts.total_s
-        try:
-            self._socket = socket.create_connection((url.host, url.port), timeouts.connect_s)
-        except (EnvironmentError, UnicodeError) as error:
-            raise errors.RetryableError('cannot connect to %s: %s' % (self.label, compat.to_text(error)))
-        try:
-            if url.scheme == 'https':
-                self._socket = _wrap_tls(self._socket, url.host, self.label)
-            self._socket.settimeout(_WAIT_SLICE_S)
-        except BaseException:
-            self._socket.close()
-            raise
+    def __init__(self, method, url, headers, options=None):
+        self._method = method
+        self._connection = _send_head(method, url, dict(headers, **{'Transfer-Encoding': 'chunked'}), options)
+        self._answer = None   # what the server sent before we were done
+        self._broken = None   # why we cannot send any more
 
     def send(self, data):
+        """Send a piece of the body.  False when the server has answered or closed already: then call read_answer()."""
         data = memoryview(data)
-        while data:
-            data = data[self._wait_for(self._socket.send, data, 'send to'):]
+        for start in range(0, len(data), MAX_CHUNK_BYTES):
+            piece = data[start:start + MAX_CHUNK_BYTES].tobytes()
+            if not self._send(b'%x\r\n%s\r\n' % (len(piece), piece)):
+                return False
+        return True
 
-    def receive(self, max_bytes):
-        """At least one byte and at most `max_bytes`; b'' when the peer has closed."""
-        return self._wait_for(self._socket.recv, max_bytes, 'read from')
+    def _send(self, chunk):
+        self._answer = self._connection.poll(_MAX_HEAD_BYTES)
+        if self._answer is not None:
+            return False
+        try:
+            self._connection.send(chunk)
+        except connection.Broken as error:
+            self._broken = error
+            return False
+        return True
 
-    def _wait_for(self, operation, argument, what):
-        idle_until = compat.monotonic_s() + self._timeouts.idle_s
-        while True:
-            try:
-                result = operation(argument)
-            except socket.timeout:
-                result = None
-            except EnvironmentError as error:
-                # Python 2 has no class for a timeout of ssl, and does not resume after a signal.
-                if 'timed out' not in str(error) and error.errno != errno.EINTR:
-                    raise errors.RetryableError('cannot %s %s: %s' % (what, self.label, compat.to_text(error)))
-                result = None
-            now = compat.monotonic_s()
-            if now >= self._ends_at:
-                raise errors.RetryableError('%s took longer than %d s' % (self.label, self._timeouts.total_s))
-            if result is not None:
-                return result
-            if now >= idle_until:
-                raise errors.RetryableError('%s made no progress for %d s' % (self.label, self._timeouts.idle_s))
+    def finish(self):
+        """Send the end of the body; the Response.  Raises errors.RetryableError."""
+        self._send(b'0\r\n\r\n')
+        return self.read_answer()
+
+    def read_answer(self):
+        """The Response, also to a body that was not sent to its end.  Raises errors.RetryableError."""
+        try:
+            return Response(self._connection, self._method, self._answer or b'')
+        except errors.RetryableError as error:
+            if self._broken is None:
+                raise
+            raise errors.RetryableError('%s; %s' % (self._broken, error))
 
     def close(self):
-        self._socket.close()
-
-
-def _wrap_tls(plain_socket, host, label):
-    import ssl
-    try:
-        if hasattr(ssl, 'create_default_context'):
-            return ssl.create_default_context().wrap_socket(plain_socket, server_hostname=host)
-        return ssl.wrap_socket(plain_socket, cert_reqs=ssl.CERT_NONE)
-    except (EnvironmentError, ValueError) as error:  # ssl.CertificateError is a ValueError before Python 3.7
-        raise errors.RetryableError('TLS with %s failed: %s' % (label, compat.to_text(error)))
+        self._connection.close()
 
 
 class Response(object):
     """The answer to one request: `status`, header(name), and a body that read() streams."""
 
-    def __init__(self, connection, method):
-        self._connection = connection
-        self._buffer = b''
+    def __init__(self, link, method, received=b''):
+        self._connection = link
+        self._buffer = received
         for _ in range(_MAX_INTERIM_RESPONSES):
             self._read_head()
             if self.status >= 200:
@@ -207,6 +168,16 @@ class Response(object):
             if self._is_chunked and self._left == 0 and self._line():
                 raise self._broken('sent a chunk that does not end where it should')
         return data
+
+    def read_all(self, max_bytes):
+        """The whole body, which must not be longer than `max_bytes`."""
+        pieces, size_bytes = [], 0
+        for piece in iter(self.read, b''):
+            pieces.append(piece)
+            size_bytes += len(piece)
+            if size_bytes > max_bytes:
+                raise self._broken('sent more than %d bytes' % max_bytes)
+        return b''.join(pieces)
 
     def close(self):
         self._connection.close()
@@ -283,3 +254,8 @@ class Response(object):
             data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes:]
             return data
         return self._connection.receive(max_bytes)
+
+
+def _is_number(text):
+    # Not isdigit(), which takes the superscript digits of Latin-1 for numbers.
+    return bool(text) and all(u'0' <= c <= u'9' for c in text)

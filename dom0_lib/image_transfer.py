@@ -3,16 +3,20 @@
 
 from __future__ import absolute_import, division
 
+import contextlib
 import hashlib
+import os
 
 from dom0_lib import errors
 from dom0_lib import glance_api
 from dom0_lib import gzip_stream
 from dom0_lib import log
 from dom0_lib import pipeline
+from dom0_lib import settings
 from dom0_lib import sr
 from dom0_lib import staging
 from dom0_lib import tarball
+from dom0_lib import task_watch
 from dom0_lib import vhd_chain
 
 # Made on the fly by the cloud; old images may carry one.
@@ -20,32 +24,44 @@ _IGNORED_NAME = 'swap.vhd'
 # Pieces that wait between two threads: at most 256 KiB each before inflating, 1 MiB after.
 _COMPRESSED_DEPTH = 8
 _INFLATED_DEPTH = 4
+_MAX_RESTARTS = 2
 
 
-def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version):
+def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version, task):
     """Import an image as a new VDI; the caller scans the SR afterwards.
 
     The image is a tar archive, gzip or plain, of a VHD chain.  uuid_stack is consumed from its end, leaf first.
     Returns {'root': {'uuid': the leaf's uuid}}.
     Raises errors.RetryableError, errors.ImageNotFound, errors.InvalidImage, errors.UnsafeImage, errors.StorageError.
     """
+    chosen = settings.load()
+    os.nice(chosen.nice)
     repository = sr.locate(session_ref, sr_path)
     repository.refuse_existing(uuid_stack)
-    image = glance_api.Image(endpoint, image_id, extra_headers, api_version)
+    with task_watch.Watch(session_ref, task) as watch:
+        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
+        for restarts in range(_MAX_RESTARTS + 1):
+            try:
+                uuid = _download_once(image, repository, uuid_stack, watch)
+                log.info('downloaded image %s as VDI %s', image_id, uuid)
+                return {'root': {'uuid': uuid}}
+            except glance_api.RangeIgnored as error:
+                log.info('image %s begins again: %s', image_id, error)
+    raise errors.RetryableError('the connection broke %d times, and the service cannot continue a download' % (_MAX_RESTARTS + 1))
+
+
+def _download_once(image, repository, uuid_stack, watch):
     with staging.Area(repository.path) as area:
-        response = image.open_data()
-        try:
-            archive = _Archive(area)
-            _receive(response, archive)
-        finally:
-            response.close()
+        archive = _Archive(area)
+        with contextlib.closing(image.open_data()) as data:
+            _receive(data, archive, watch)
         names = archive.arrange()
         uuids = vhd_chain.take_uuids(uuid_stack, names)
         vhd_chain.check(area, names)
         vhd_chain.relink(area, names, uuids)
+        watch.check()
         vhd_chain.publish(area, repository, uuids)
-    log.info('downloaded image %s as VDI %s', image_id, uuids[0])
-    return {'root': {'uuid': uuids[0]}}
+    return uuids[0]
 
 
 class _Archive(object):
@@ -73,20 +89,20 @@ class _Archive(object):
         return vhd_chain.arrange(self._names)
 
 
-def _receive(response, archive):
-    """Stream the response's body into the archive's files, and compare its digest.
+def _receive(data, archive, watch):
+    """Stream the image's data into the archive's files, and compare their digest.
 
         this thread             thread               thread
-        socket, MD5     ->      inflate      ->      tar, files
+        socket, digest  ->      inflate      ->      tar, files
     """
     reader = tarball.Reader(archive.open_member)
     inflater = gzip_stream.Inflater()
     unpack = pipeline.Stage(reader.feed, _INFLATED_DEPTH)
     try:
-        inflate = pipeline.Stage(lambda data: _put_all(unpack, inflater.feed(data)), _COMPRESSED_DEPTH)
+        inflate = pipeline.Stage(lambda piece: _put_all(unpack, inflater.feed(piece)), _COMPRESSED_DEPTH)
         try:
-            digest, damage = _pump(response, inflate)
-            _compare(response, digest)
+            damage = _pump(data, inflate, watch)
+            data.verify()
             if damage:
                 raise damage
             inflate.close()
@@ -106,29 +122,92 @@ def _put_all(stage, pieces):
         stage.put(piece)
 
 
-def _pump(response, stage):
-    """Put the body into `stage`; returns its MD5 and the error, if the data turn out to be damaged.
+def _pump(data, stage, watch):
+    """Put all data into `stage`; returns the error if they turn out to be damaged.
 
     Damaged data are read to their end: their digest tells a broken transfer, worth a repetition, from a broken image.
     """
-    digest, damage = hashlib.md5(), None
+    damage = None
     while True:
-        data = response.read()
-        if not data:
-            return digest.hexdigest(), damage
-        digest.update(data)
+        piece = data.read()
+        if not piece:
+            return damage
+        if data.size_bytes:
+            watch.fraction = data.position / data.size_bytes
         if not damage:
             try:
-                stage.put(data)
+                stage.put(piece)
             except errors.UnsafeImage:
                 raise
             except errors.InvalidImage as error:
                 damage = error
 
 
-def _compare(response, digest):
-    expected = glance_api.find_md5(response)
-    if expected is None:
-        log.info('the image service sent no digest to compare')
-    elif expected != digest:
-        raise errors.RetryableError('the data have MD5 %s, the image service announced %s' % (digest, expected))
+def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, properties, api_version, task):
+    """Store a chain of VDIs, leaf first, as the data of an image that waits for them.
+
+    properties become the image's; xenapi_image_compression_level among them (1 to 9) is gzip's.
+    Raises errors.RetryableError, errors.ImageNotFound, errors.StorageError, errors.InvalidImage, errors.PluginError.
+    """
+    level = _compression_level(properties)
+    chosen = settings.load()
+    os.nice(chosen.nice)
+    repository = sr.locate(session_ref, sr_path)
+    with task_watch.Watch(session_ref, task) as watch, staging.Area(repository.path) as area:
+        names = vhd_chain.hold(area, repository, vdi_uuids)
+        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
+        image.prepare_upload(properties)
+        with contextlib.closing(image.open_upload(properties)) as request:
+            deflater = gzip_stream.Deflater(level)
+            blocks = pipeline.map_in_order(
+                deflater.deflate, deflater.split(_pack(area, names, watch)), chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN'))
+            with contextlib.closing(blocks):
+                size_bytes, md5 = _send(image, request, deflater, blocks)
+        image.verify_upload(size_bytes, md5)
+    log.info('uploaded VDI %s as image %s: %s bytes', vdi_uuids[0], image_id, size_bytes)
+
+
+def _compression_level(properties):
+    level = properties.get('xenapi_image_compression_level', '6')
+    if level not in tuple('123456789'):
+        raise errors.ArgumentError('properties', 'xenapi_image_compression_level needs a number from 1 to 9')
+    return int(level)
+
+
+def _pack(area, names, watch):
+    """Yield the tar archive of staged files in pieces; each file is as long as it was at first."""
+    sizes = [area.size(name) for name in names]
+    packed_bytes = 0
+    for name, size_bytes in zip(names, sizes):
+        yield tarball.pack_header(name, size_bytes)
+        for piece in area.read(name, size_bytes, gzip_stream.BLOCK_BYTES):
+            yield piece
+            packed_bytes += len(piece)
+            watch.fraction = packed_bytes / sum(sizes)
+        yield tarball.padding(size_bytes)
+    yield tarball.END
+
+
+def _send(image, request, deflater, blocks):
+    """Send the archive; returns the size and the MD5 of what was sent, when the service has accepted it.
+
+        thread               threads, one per processor       this thread
+        files, tar, CRC  ->  deflate blocks              ->   MD5, socket
+    """
+    digest, size_bytes = hashlib.md5(), 0
+    for piece in _frame(deflater, blocks):
+        if not request.send(piece):
+            image.judge_upload(request.read_answer().status)
+            raise errors.PluginError('the service took a part of image %s for all of it; delete the image' % image.image_id)
+        digest.update(piece)
+        size_bytes += len(piece)
+    image.judge_upload(request.finish().status)
+    return size_bytes, digest.hexdigest()
+
+
+def _frame(deflater, blocks):
+    yield deflater.header
+    for block in blocks:
+        yield block
+    yield deflater.trailer()
+

@@ -17,6 +17,8 @@ from dom0_lib import log
 from dom0_lib import pipeline
 from dom0_lib import termination
 
+# How file systems without hard links say so.
+NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _PREFIX = '.dom0-plugins-'
 # The unit in which zeros become holes: smaller ones cost more calls than they save space.
 _HOLE_BYTES = 64 * 1024
@@ -59,6 +61,31 @@ class Area(object):
         created = _File(self.join(name), size_bytes)
         self._files.append(created)
         return created
+
+    def link(self, path, name):
+        """Hold a file of the SR under another name: it stays when the storage manager renames or removes its own."""
+        with StorageErrors('cannot stage in the SR'):
+            try:
+                os.link(path, self.join(name))
+            except EnvironmentError as error:
+                if error.errno not in NO_HARD_LINKS:
+                    raise
+                os.symlink(path, self.join(name))
+
+    def size(self, name):
+        """The bytes in a file of the area."""
+        return os.stat(self.join(name)).st_size
+
+    def read(self, name, size_bytes, piece_bytes):
+        """Yield the first `size_bytes` of a file in pieces.  Raises errors.StorageError if it has become shorter."""
+        with StorageErrors('cannot read from the SR'):
+            with open(self.join(name), 'rb', 0) as fileobj:
+                while size_bytes:
+                    piece = fileobj.read(min(size_bytes, piece_bytes))
+                    if not piece:
+                        raise errors.StorageError('%s became shorter while it was read' % name)
+                    size_bytes -= len(piece)
+                    yield piece
 
     def rename(self, name, new_name):
         """Give a file in the area another name."""

@@ -164,14 +164,14 @@ class Reader(object):
         return override
 
 
-def pack_header(name, size_bytes, modified_at):
+def pack_header(name, size_bytes):
     """The header of a regular file: GNU tar's, so that a size of 8 GiB or more needs no second record.
 
-    name: at most 100 ASCII characters; modified_at: Unix seconds
+    name: at most 100 ASCII characters.  The time is zero: the same disks make the same archive.
     """
     size = b'%011o\0' % size_bytes if size_bytes < 8 << 30 else b'\x80' + b'\0' * 3 + struct.pack('>Q', size_bytes)
     fields = [name.encode('ascii').ljust(100, b'\0'), b'0000644\0', b'0000000\0', b'0000000\0', size,
-              b'%011o\0' % modified_at, b' ' * 8, b'0', b'\0' * 100, b'ustar  \0', b'root'.ljust(32, b'\0'), b'root'.ljust(32, b'\0')]
+              b'%011o\0' % 0, b' ' * 8, b'0', b'\0' * 100, b'ustar  \0', b'root'.ljust(32, b'\0'), b'root'.ljust(32, b'\0')]
     header = b''.join(fields).ljust(BLOCK_BYTES, b'\0')
     return header[:148] + b'%06o\0 ' % _sum_header(header) + header[156:]
 

@@ -14,7 +14,6 @@
 
 from __future__ import absolute_import, division
 
-import errno
 import os
 
 from dom0_lib import errors
@@ -29,7 +28,6 @@ MAX_LENGTH = 16
 # Images made before sequences were numbered, leaf first.
 _OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
 _VHD_UTIL_DEADLINE_S = 120
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def arrange(names):
@@ -67,13 +65,39 @@ def check(area, names):
                 found = [str(error)]
         problems.extend('%s: %s' % (name, text) for text in found)
         chain.append(metadata)
+    problems.extend(_find_chain_misfits(names, chain))
+    if problems:
+        raise errors.UnsafeImage('; '.join(problems))
+
+
+def hold(area, repository, uuids):
+    """Link the VHDs of VDIs, leaf first, into the area; returns their names there: 0.vhd and so on.
+
+    Raises errors.StorageError if one is missing or they are not one chain from a leaf to its base.
+    """
+    names = ['%d.vhd' % number for number in range(len(uuids))]
+    chain = []
+    for name, uuid in zip(names, uuids):
+        if not os.path.lexists(repository.vhd_path(uuid)):
+            raise errors.StorageError('the SR has no VHD of VDI %s' % uuid)
+        area.link(repository.vhd_path(uuid), name)
+        try:
+            with open(area.join(name), 'rb') as fileobj:
+                chain.append(vhd.read_metadata(fileobj))
+        except vhd.FormatError as error:
+            raise errors.StorageError('the VHD of VDI %s is damaged: %s' % (uuid, error))
+    problems = list(_find_chain_misfits(uuids, chain))
+    if problems:
+        raise errors.StorageError('the VDIs are not a chain: %s' % '; '.join(problems))
+    return names
+
+
+def _find_chain_misfits(names, chain):
     for child, (name, metadata) in enumerate(zip(names, chain)):
         if metadata:
             parent = chain[child + 1] if child + 1 < len(chain) else None
-            is_base = child + 1 == len(chain)
-            problems.extend('%s: %s' % (name, text) for text in _find_misfits(metadata, parent, child == 0, is_base))
-    if problems:
-        raise errors.UnsafeImage('; '.join(problems))
+            for text in _find_misfits(metadata, parent, child == 0, child + 1 == len(chain)):
+                yield '%s: %s' % (name, text)
 
 
 def _find_misfits(metadata, parent, is_leaf, is_base):
@@ -158,7 +182,7 @@ def _move_in(staged, final):
     try:
         os.link(staged, final)
     except EnvironmentError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in staging.NO_HARD_LINKS:
             raise
         if os.path.lexists(final):
             raise errors.StorageError('%s is already there' % final)

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dom0_lib import connection
 from dom0_lib import errors
 from dom0_lib import http_client
 from tests.unit.scripted_server import DEAF, RESET, ScriptedServer
 
 OK = b'HTTP/1.1 200 OK\r\n'
-# Waits of the client come in slices of one second, after which it looks at its deadlines.
-SLICE_S = 1.0
+# Waits of the client come in slices of half a second, after which it looks at its deadlines.
+SLICE_S = 0.5
 BODY = bytes(bytearray(range(256))) * 3000
 
 # A self-signed certificate for 127.0.0.1 and its key, made for these tests; only they trust it.
@@ -86,7 +87,7 @@ def test_ipv6_literal():
     ('http://a:1?x=1/2', 'a', 1, '/?x=1/2'),
 ])
 def test_url(text, host, port, target):
-    url = http_client.Url(text)
+    url = connection.Url(text)
     assert (url.host, url.port, url.target) == (host, port, target)
 
 
@@ -268,12 +269,12 @@ def test_a_connection_that_nobody_accepts():
                 waiting[-1].connect_ex(listener.getsockname())
             started = time.time()
             with pytest.raises(errors.RetryableError) as caught:
-                http_client.get('http://127.0.0.1:%d/' % listener.getsockname()[1], {}, http_client.Timeouts(connect_s=0.3))
+                http_client.get('http://127.0.0.1:%d/' % listener.getsockname()[1], {}, connection.Options(connect_s=0.3))
             assert 'cannot connect' in str(caught.value) and 'timed out' in str(caught.value)
             assert time.time() - started < 5
         finally:
-            for connection in waiting:
-                connection.close()
+            for client in waiting:
+                client.close()
 
 
 @pytest.mark.parametrize('script', [
@@ -281,7 +282,7 @@ def test_a_connection_that_nobody_accepts():
 ], ids=['silence', 'half a head', 'half a body', 'half a chunk'])
 def test_a_server_that_falls_silent(script):
     started = time.time()
-    text = failure_of(*script, timeouts=http_client.Timeouts(idle_s=1))
+    text = failure_of(*script, timeouts=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
     assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
 
@@ -291,7 +292,7 @@ def test_a_server_that_falls_silent(script):
 def test_a_trickle_does_not_outlast_the_deadline(beginning):
     """One byte now and then is progress, but the whole exchange has a deadline."""
     started = time.time()
-    text = failure_of(beginning, *[b'x', 0.1] * 100, timeouts=http_client.Timeouts(idle_s=2, total_s=1))
+    text = failure_of(beginning, *[b'x', 0.1] * 100, timeouts=connection.Options(idle_s=2, total_s=1))
     assert 'took longer than 1 s' in text
     assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
 
@@ -299,12 +300,12 @@ def test_a_trickle_does_not_outlast_the_deadline(beginning):
 def test_a_trickle_in_time_is_read():
     script = [OK + b'Content-Length: 3\r\n\r\n', 0.6, b'a', 0.6, b'b', 0.6, b'c']
     with ScriptedServer(script) as server:
-        assert fetch(server, timeouts=http_client.Timeouts(idle_s=1)) == (200, b'abc')
+        assert fetch(server, timeouts=connection.Options(idle_s=1)) == (200, b'abc')
 
 
 def test_a_server_that_does_not_read():
     started = time.time()
-    text = failure_of(DEAF, 20, headers={u'X-Big': u'x' * 20000000}, timeouts=http_client.Timeouts(idle_s=1))
+    text = failure_of(DEAF, 20, headers={u'X-Big': u'x' * 20000000}, timeouts=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
     assert time.time() - started < 8
 
@@ -339,7 +340,7 @@ def test_a_redirect_to_another_origin_does_not_take_the_headers_along():
 
 
 def test_another_name_or_scheme_is_another_origin():
-    origins = [http_client.Url(text).origin for text in (
+    origins = [connection.Url(text).origin for text in (
         'http://a', 'https://a', 'http://a:81', 'http://b', 'http://A:80/path')]
     assert origins[4] == origins[0]
     assert len(set(origins)) == 4
@@ -412,15 +413,32 @@ def test_tls(tls_server, monkeypatch):
 def test_a_certificate_for_another_name(tls_server, monkeypatch):
     monkeypatch.setenv('SSL_CERT_FILE', CERTIFICATE)
     tls_server.url = tls_server.url.replace('127.0.0.1', 'localhost')
-    with pytest.raises(errors.RetryableError) as caught:
-        fetch(tls_server, TOKEN)
-    assert 'TLS with localhost:%d failed: ' % tls_server.port in str(caught.value)
+    assert 'certificate of localhost:%d is not trusted' % tls_server.port in refuse_certificate(tls_server)
+
+
+def refuse_certificate(tls_server, options=None):
+    with pytest.raises(errors.PluginError) as caught:
+        fetch(tls_server, TOKEN, options)
+    assert not isinstance(caught.value, errors.RetryableError), 'a repetition meets the same certificate'
     assert tls_server.requests == []
+    return str(caught.value)
+
+
+def test_the_authorities_of_the_settings(tls_server, monkeypatch):
+    monkeypatch.setenv('DOM0_ROOT', os.path.dirname(CERTIFICATE))
+    assert fetch(tls_server, TOKEN, connection.Options(ca_file='/' + os.path.basename(CERTIFICATE))) == (200, BODY * 2)
+
+
+def test_authorities_that_are_not_there(tls_server):
+    assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in refuse_certificate(tls_server, connection.Options(ca_file='/nonexistent'))
+
+
+def test_verification_switched_off(tls_server):
+    tls_server.url = tls_server.url.replace('127.0.0.1', 'localhost')
+    assert fetch(tls_server, TOKEN, connection.Options(verify=False)) == (200, BODY * 2)
 
 
 def test_a_certificate_that_nobody_vouches_for(tls_server):
-    with pytest.raises(errors.RetryableError) as caught:
-        fetch(tls_server, TOKEN)
-    assert 'TLS with 127.0.0.1:%d failed: ' % tls_server.port in str(caught.value)
-    assert 'certificate' in str(caught.value).lower()
-    assert tls_server.requests == []
+    text = refuse_certificate(tls_server)
+    assert 'certificate of 127.0.0.1:%d is not trusted' % tls_server.port in text
+    assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in text

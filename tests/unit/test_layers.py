@@ -19,8 +19,8 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
     ('L1', ['args', 'json_reply', 'log', 'pickles', 'settings', 'termination', 'wire']),
-    ('L2', ['gzip_stream', 'http_client', 'pipeline', 'proc', 'tarball', 'vhd', 'xapi']),
-    ('L2', ['vhd_check']),
+    ('L2', ['connection', 'gzip_stream', 'pipeline', 'proc', 'tarball', 'vhd', 'xapi']),
+    ('L2', ['http_client', 'vhd_check']),
     ('L3', ['glance_api', 'sr', 'staging', 'task_watch']),
     ('L3', ['vhd_chain']),
     ('L4', ['image_transfer', 'plugin_version']),
@@ -32,9 +32,9 @@ LAYER_OF = dict((module, layer) for layer, modules in ROWS for module in modules
 # What is dangerous, slow to import or different from Python to Python is known to these modules alone.
 OWNERS = {
     'subprocess': ['proc'],
-    'socket': ['http_client', 'xapi'],
+    'socket': ['connection', 'xapi'],
     '_socket': ['log'],
-    'ssl': ['http_client'],
+    'ssl': ['connection'],
     'httplib': ['compat'],
     'http.client': ['compat'],
     'xmlrpclib': ['compat'],

@@ -17,6 +17,19 @@ CALLS = {
         Arg('sr_uuid', args.SR_UUID, into='sr_path'),
         Arg('extra_headers', args.HEADERS, default={}),
         Arg('api_version', args.API_VERSION, default=1, plain_default=2),
+        Arg('task', args.TASK, default=None),
+    ),
+    'upload_vhd2': Call(
+        'dom0_lib.image_transfer:upload',
+        Arg('vdi_uuids', args.UUID_LIST),
+        Arg('image_id', args.IMAGE_ID),
+        Arg('endpoint', args.ENDPOINT),
+        Arg('sr_path', args.SR_PATH),
+        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
+        Arg('extra_headers', args.HEADERS, default={}),
+        Arg('properties', args.PROPERTIES, default={}),
+        Arg('api_version', args.API_VERSION, default=1, plain_default=2),
+        Arg('task', args.TASK, default=None),
     ),
 }
 
