@@ -469,18 +469,13 @@ def _read_locator(fileobj, locator, file_size):
 def read_bat(fileobj, header):
     """Yield (index of the first entry, tuple of entries) for slices of the BAT; unused entries are UNUSED_ENTRY.
 
-    Stops silently at the end of the file.  An entry is the sector of a block's bitmap.
+    An entry is the sector of a block's bitmap.  FormatError where the file ends inside the BAT.
     """
-    first = 0
-    while first < header.max_bat_entries:
-        fileobj.seek(header.table_offset + 4 * first)
-        data = fileobj.read(4 * min(_BAT_SLICE_ENTRIES, header.max_bat_entries - first))
-        count = len(data) // 4
-        if not count:
-            return
+    for first in range(0, header.max_bat_entries, _BAT_SLICE_ENTRIES):
+        count = min(_BAT_SLICE_ENTRIES, header.max_bat_entries - first)
+        data = read_exactly(fileobj, header.table_offset + 4 * first, 4 * count)
         # Not an array: importing that module costs Python 3 as much as all of this one.
-        yield first, struct.unpack('>%dI' % count, data[:4 * count])
-        first += count
+        yield first, struct.unpack('>%dI' % count, data)
 
 
 def read_batmap(fileobj, metadata):

@@ -113,8 +113,6 @@ def _check_footer_fields(disk):
         yield 'disk_type', 'disk type %d is not fixed, dynamic or differencing' % footer.disk_type
     if footer.disk_type == vhd.FIXED and footer.data_offset != vhd.NO_OFFSET:
         yield 'data_offset', 'a fixed disk has a header at byte %d' % footer.data_offset
-    if footer.disk_type != vhd.FIXED and footer.data_offset % vhd.SECTOR_SIZE:
-        yield 'data_offset', 'the header at byte %d does not begin a sector' % footer.data_offset
     if footer.uuid_bytes == vhd.NULL_UUID:
         yield 'null_uuid', 'the disk has no uuid'
     if footer.saved_state:

@@ -199,10 +199,11 @@ class Image(object):
                 fail(errno.EINVAL)
             bat = []
             with open(os.dup(self.fd), 'rb', 0) as fileobj:
-                for _, entries in vhd.read_bat(fileobj, self.header):
-                    bat.extend(entries)
-            if len(bat) != self.header.max_bat_entries:
-                fail(errno.EINVAL)
+                try:
+                    for _, entries in vhd.read_bat(fileobj, self.header):
+                        bat.extend(entries)
+                except (vhd.FormatError, OverflowError):
+                    fail(errno.EINVAL)
             self._bat = bat
         return self._bat
 

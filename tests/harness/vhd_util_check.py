@@ -8,7 +8,6 @@ import sys
 
 from dom0_lib import vhd
 from tests.harness import vhd_image
-from tests.harness import vhd_parent
 from tests.harness import vhd_util
 from tests.harness import vhd_util_dump
 

@@ -4,7 +4,6 @@
 import errno
 import os
 
-from dom0_lib import vhd
 from tests.harness import vhd_image
 from tests.harness import vhd_util
 from tests.harness import vhd_util_query

@@ -1,0 +1,618 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VHD format and its checks, on disks built here byte by byte."""
+
+from __future__ import absolute_import, division
+
+import binascii
+import io
+import os
+import re
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies
+
+from dom0_lib import vhd
+from dom0_lib import vhd_check
+
+NOW = 1795330000
+MIB = 1024 * 1024
+PARENT_UUID = '121ee0da-b04f-4ce5-a522-9c8cfa55c316'
+
+# The beginnings of a footer and a header that vhd-util wrote; the rest is zeros.
+RECORDED_FOOTER = (
+    '636f6e6563746978 00000002 00010000 0000000000000200 32953aa2 74617000 00010003 00000000'
+    '0000000001000000 0000000001000000 01e1 04 11 00000004 ffffef05 e9c75d9a9bfe438fb3e99af4287cb21d 00 00')
+RECORDED_HEADER = (
+    '6378737061727365 ffffffffffffffff 0000000000000600 00010000 00000008 00200000 ffffe45d'
+    '121ee0dab04f4ce5a5229c8cfa55c316 32953aa2 00000000 0032002e007600680064')
+
+
+def unhex(digits, size):
+    return binascii.unhexlify(digits.replace(' ', '')).ljust(size, b'\0')
+
+
+class Disk(object):
+    """The parts of a disk of 16 MiB as blktap lays it out, to be damaged before `build` puts them together.
+
+    patches: [(offset, bytes)], applied last
+    seal:    names of the records that get a right checksum
+    """
+
+    def __init__(self, disk_type=vhd.DYNAMIC, blocks=(7,)):
+        self.footer = vhd.Footer()
+        self.footer.set_size(16 * MIB)
+        self.footer.disk_type = disk_type
+        self.footer.timestamp = NOW - vhd.EPOCH_UNIX_S
+        self.footer.uuid_bytes = b'u' * 16
+        self.backup = None
+        self.header = vhd.Header()
+        self.header.max_bat_entries = 8
+        self.batmap = vhd.Batmap()
+        self.batmap.offset, self.batmap.size_sectors = 2560, 1
+        self.locators = []
+        self.bat = list(blocks) + [vhd.UNUSED_ENTRY] * (8 - len(blocks))
+        self.patches = []
+        self.seal = set(['footer', 'backup', 'header'])
+        self.gap = 0
+        if disk_type == vhd.FIXED:
+            self.footer.data_offset = vhd.NO_OFFSET
+        if disk_type == vhd.DIFFERENCING:
+            self.header.parent_uuid_bytes = vhd.parse_uuid(PARENT_UUID)
+            self.header.set_parent_name(u'p.vhd')
+            for code, data in ((vhd.MACX, b'file://./p.vhd'), (vhd.W2KU, u'.\\p.vhd'.encode('utf-16-le'))):
+                self.add_locator(code, data)
+
+    def add_locator(self, code, data):
+        locator = vhd.Locator()
+        locator.code, locator.data, locator.data_length, locator.data_space = code, data, len(data), 512
+        locator.data_offset = 3072 + 512 * len(self.locators)
+        self.locators.append(locator)
+
+    def set_backup(self, **fields):
+        """Make the backup differ from the footer."""
+        self.backup = vhd.Footer.parse(self.footer.pack())
+        for name, value in fields.items():
+            setattr(self.backup, name, value)
+
+    def build(self):
+        file_bytes = bytearray()
+
+        def put(offset, data):
+            file_bytes.extend(b'\0' * (offset + len(data) - len(file_bytes)))
+            file_bytes[offset:offset + len(data)] = data
+
+        if self.footer.disk_type == vhd.FIXED:
+            put(self.footer.current_size - 1, b'\0')
+        else:
+            locators, self.header.locator_table = self.locators, b''
+            if locators:
+                self.header.set_locators(locators)
+            self.header.locator_table = self.header.locator_table.ljust(192, b'\0')
+            put(0, self._pack('backup', self.backup or self.footer))
+            put(512, self._pack('header', self.header))
+            put(1536, struct.pack('>8I', *self.bat).ljust(512, b'\0'))
+            put(2048, self.batmap.pack())
+            put(2560, b'\0' * 512)
+            for locator in locators:
+                put(locator.data_offset, locator.data.ljust(512, b'\0'))
+            ends = [512 * entry + 512 + 2 * MIB for entry in self.bat if entry != vhd.UNUSED_ENTRY and entry < 10 ** 6]
+            put(max(ends + [len(file_bytes)]) + self.gap - 1, b'\0')
+        put(len(file_bytes), self._pack('footer', self.footer))
+        for offset, data in self.patches:
+            offset += len(file_bytes) if offset < 0 else 0
+            file_bytes[offset:offset + len(data)] = data
+        return io.BytesIO(bytes(file_bytes))
+
+    def _pack(self, name, record):
+        return record.seal() if name in self.seal else record.pack()
+
+
+def name_problems(disk, now=NOW):
+    return set(problem.name for problem in vhd_check.find_problems(disk.build(), now=now))
+
+
+# The format
+
+
+@pytest.mark.parametrize('record', [vhd.Footer, vhd.Header, vhd.Locator, vhd.Batmap])
+@given(data=strategies.data())
+def test_packing_returns_what_was_parsed(record, data):
+    raw = data.draw(strategies.binary(min_size=record._layout.size, max_size=record._layout.size))
+    assert record.parse(raw).pack() == raw
+
+
+def test_records_have_the_sizes_of_the_format():
+    sizes = [record._layout.size for record in (vhd.Footer, vhd.Header, vhd.Locator, vhd.Batmap)]
+    assert sizes == [vhd.FOOTER_SIZE, vhd.HEADER_SIZE, vhd.LOCATOR_SIZE, vhd.BATMAP_HEADER_SIZE]
+
+
+def test_footer_written_by_vhd_util():
+    footer = vhd.Footer.parse(unhex(RECORDED_FOOTER, 512))
+    assert footer.intact
+    assert (footer.disk_type, footer.current_size, footer.data_offset) == (vhd.DIFFERENCING, 16 * MIB, 512)
+    assert vhd.format_uuid(footer.uuid_bytes) == 'e9c75d9a-9bfe-438f-b3e9-9af4287cb21d'
+    assert footer.timestamp + vhd.EPOCH_UNIX_S == 1795325474
+    assert (footer.cylinders, footer.heads, footer.sectors_per_track) == vhd.compute_geometry(16 * MIB)
+    assert footer.seal() == unhex(RECORDED_FOOTER, 512)
+
+
+def test_hidden_is_the_byte_after_the_saved_state():
+    raw = bytearray(unhex(RECORDED_FOOTER, 512))
+    raw[85] = 1
+    footer = vhd.Footer.parse(bytes(raw))
+    assert (footer.saved_state, footer.hidden) == (0, 1)
+    assert not footer.intact
+
+
+def test_header_written_by_vhd_util():
+    header = vhd.Header.parse(unhex(RECORDED_HEADER, 1024))
+    assert (header.cookie, header.max_bat_entries, header.block_size) == (vhd.HEADER_COOKIE, 8, 2 * MIB)
+    assert header.parent_name == u'2.vhd'
+    assert vhd.format_uuid(header.parent_uuid_bytes) == PARENT_UUID
+    # Its locators, which are left out here, belong to the checksum.
+    assert not header.checksum_correct
+    assert (header.bat_size, header.bat_end, header.bitmap_size) == (512, 2048, 512)
+
+
+def test_any_changed_byte_of_a_footer_is_noticed():
+    raw = bytearray(unhex(RECORDED_FOOTER, 512))
+    for offset in range(512):
+        raw[offset] ^= 0x55
+        assert not vhd.Footer.parse(bytes(raw)).intact, offset
+        raw[offset] ^= 0x55
+
+
+@pytest.mark.parametrize('size, geometry', [
+    (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
+    (2040 * 1024 * MIB, (65535, 16, 255))])
+def test_geometry(size, geometry):
+    assert vhd.compute_geometry(size) == geometry
+
+
+@given(strategies.integers(min_value=0, max_value=vhd_check.MAX_DISK_SIZE))
+def test_geometry_never_spans_more_than_the_disk(size):
+    footer = vhd.Footer()
+    footer.set_size(size)
+    assert footer.geometry_size <= size
+    assert len(footer.seal()) == 512
+
+
+@given(strategies.uuids())
+def test_uuids_are_in_text_order(uuid):
+    assert vhd.format_uuid(uuid.bytes) == str(uuid)
+    assert vhd.parse_uuid(str(uuid)) == uuid.bytes
+
+
+@pytest.mark.parametrize('code, data, path', [
+    (vhd.MACX, b'file://./p.vhd', './p.vhd'),
+    (vhd.MACX, b'file://../../p%20q.vhd', '../../p%20q.vhd'),
+    (vhd.MACX, b'file:///p.vhd\0rest', '/p.vhd'),
+    (vhd.MACX, b'p.vhd', None),
+    (vhd.MACX, b'file://p\xc3\xa9.vhd', None),
+    (vhd.MACX, b'file://p\xff.vhd', None),
+    (vhd.W2KU, u'.\\..\\p.vhd'.encode('utf-16-le'), './../p.vhd'),
+    (vhd.W2RU, u'C:\\x\\p.vhd'.encode('utf-16-le'), '/x/p.vhd'),
+    (vhd.W2RU, u'D:\\x\\p.vhd'.encode('utf-16-le'), 'D:/x/p.vhd'),
+    (vhd.W2KU, b'odd', None),
+    (b'Wi2r', b'p.vhd', None),
+    (vhd.MACX, None, None)])
+def test_locator_path(code, data, path):
+    locator = vhd.Locator()
+    locator.code, locator.data = code, data
+    assert locator.path == path
+
+
+@pytest.mark.parametrize('data_space, expected', [(512, 512), (1, 512), (8, 4096), (1024, 1024), (0, 0)])
+def test_locator_space_is_in_bytes_or_in_sectors(data_space, expected):
+    locator = vhd.Locator()
+    locator.data_space = data_space
+    assert locator.space_bytes == expected
+
+
+# Reading metadata
+
+
+def test_metadata_of_a_differencing_disk():
+    metadata = vhd.read_metadata(Disk(vhd.DIFFERENCING, blocks=(15,)).build())
+    assert metadata.disk_type == vhd.DIFFERENCING
+    assert metadata.uuid == '-'.join(['75757575', '7575', '7575', '7575', '757575757575'])
+    assert (metadata.parent_uuid, metadata.parent_name) == (PARENT_UUID, u'p.vhd')
+    assert (metadata.virtual_size_bytes, metadata.created_at, metadata.hidden) == (16 * MIB, NOW, False)
+    assert [(locator.index, locator.code, locator.path) for locator in metadata.locators] == [
+        (0, vhd.MACX, './p.vhd'), (1, vhd.W2KU, './p.vhd')]
+    assert metadata.file_size == metadata.primary_offset + 512 == 16 * 512 + 2 * MIB + 512
+
+
+def test_metadata_of_a_fixed_disk():
+    metadata = vhd.read_metadata(Disk(vhd.FIXED).build())
+    assert metadata.disk_type == vhd.FIXED
+    assert (metadata.header, metadata.backup_footer, metadata.locators) == (None, None, [])
+    assert metadata.parent_uuid == '00000000-0000-0000-0000-000000000000'
+    assert metadata.parent_name == u''
+
+
+def test_the_backup_is_trusted_when_the_primary_is_damaged():
+    disk = Disk()
+    disk.set_backup(hidden=1)
+    assert not vhd.read_metadata(disk.build()).hidden
+    disk.patches.append((-500, b'damage'))
+    metadata = vhd.read_metadata(disk.build())
+    assert metadata.hidden
+    assert not metadata.primary_footer.intact
+
+
+def test_a_footer_in_the_data_of_a_fixed_disk_is_not_its_backup():
+    disk = Disk(vhd.FIXED)
+    disk.patches = [(0, disk.footer.seal()), (-512, b'damage')]
+    with pytest.raises(vhd.FormatError):
+        vhd.read_metadata(disk.build())
+
+
+def test_footer_of_511_bytes():
+    whole = Disk().build().getvalue()
+    short = io.BytesIO(whole[:-1])
+    assert vhd.read_metadata(short).primary_offset == len(whole) - 512
+    assert vhd_check.find_problems(short, now=NOW) == []
+
+
+@pytest.mark.parametrize('size', [0, 5, 511, 512, 1024])
+def test_what_is_too_short_is_no_vhd(size):
+    with pytest.raises(vhd.FormatError):
+        vhd.read_metadata(io.BytesIO(Disk().build().getvalue()[:size]))
+
+
+@pytest.mark.parametrize('offset', [10 ** 9, vhd.NO_OFFSET, vhd.NO_OFFSET - 1024])
+def test_header_beyond_the_file(offset):
+    disk = Disk()
+    disk.footer.data_offset = offset
+    with pytest.raises(vhd.FormatError):
+        vhd.read_metadata(disk.build())
+
+
+@pytest.mark.parametrize('piece', [1, 17, 512, 65536])
+def test_short_reads(piece):
+    disk = Disk(vhd.DIFFERENCING, blocks=(15, 4119)).build()
+
+    class Dribbling(object):
+        """A file that gives a little at a time."""
+
+        seek = disk.seek
+        tell = disk.tell
+
+        def read(self, size):
+            return disk.read(min(size, piece))
+
+    metadata = vhd.read_metadata(Dribbling())
+    assert metadata.uuid.startswith('75757575')
+    assert [list(entries[:3]) for _, entries in vhd.read_bat(Dribbling(), metadata.header)] == [
+        [15, 4119, vhd.UNUSED_ENTRY]]
+    assert vhd_check.find_problems(Dribbling(), now=NOW) == []
+
+
+@given(strategies.data())
+def test_no_damage_escapes_as_another_error(data):
+    """Whatever a few bytes of the metadata are, reading ends with FormatError or a verdict, never with a failed check."""
+    raw = bytearray(Disk(vhd.DIFFERENCING, blocks=()).build().getvalue())
+    for _ in range(data.draw(strategies.integers(1, 4))):
+        offset = data.draw(strategies.integers(0, len(raw) - 1))
+        new = data.draw(strategies.binary(min_size=1, max_size=8))
+        raw[offset:offset + len(new)] = new
+    if data.draw(strategies.booleans()):
+        raw[512:1536] = vhd.Header.parse(bytes(raw[512:1536])).seal()
+        raw[-512:] = vhd.Footer.parse(bytes(raw[-512:])).seal()
+    names = [problem.name for problem in vhd_check.find_problems(io.BytesIO(bytes(raw)), now=NOW)]
+    assert 'check_failed' not in names
+
+
+# The checks
+
+
+@pytest.mark.parametrize('disk', [
+    Disk(), Disk(blocks=()), Disk(blocks=(4111, vhd.UNUSED_ENTRY, 7)), Disk(vhd.FIXED), Disk(vhd.DIFFERENCING, blocks=(15,))],
+    ids=['dynamic', 'empty', 'two blocks', 'fixed', 'differencing'])
+def test_a_sound_disk_has_no_problems(disk):
+    assert vhd_check.find_problems(disk.build(), now=NOW) == []
+
+
+def set_footer(**fields):
+    def damage(disk):
+        for name, value in fields.items():
+            setattr(disk.footer, name, value)
+    return damage
+
+
+def set_header(**fields):
+    def damage(disk):
+        for name, value in fields.items():
+            setattr(disk.header, name, value)
+    return damage
+
+
+def set_batmap(**fields):
+    def damage(disk):
+        for name, value in fields.items():
+            setattr(disk.batmap, name, value)
+    return damage
+
+
+def set_locator(index, **fields):
+    def damage(disk):
+        for name, value in fields.items():
+            setattr(disk.locators[index], name, value)
+    return damage
+
+
+def set_bat(*entries):
+    def damage(disk):
+        disk.bat[:len(entries)] = entries
+    return damage
+
+
+def patch(offset, data):
+    def damage(disk):
+        disk.patches.append((offset, data))
+    return damage
+
+
+def set_gap(gap):
+    def damage(disk):
+        disk.gap = gap
+    return damage
+
+
+def unseal(record):
+    def damage(disk):
+        disk.seal.remove(record)
+    return damage
+
+
+DYNAMIC_DAMAGES = [
+    ('primary cookie', patch(-512, b'C'), ['primary_footer_missing']),
+    ('primary changed', patch(-400, b'\1'), ['primary_footer_checksum']),
+    ('backup cookie', patch(0, b'C'), ['backup_footer_missing']),
+    ('backup changed', patch(112, b'\1'), ['backup_footer_checksum']),
+    ('footers differ', lambda disk: disk.set_backup(hidden=1), ['footers_differ']),
+    ('both footers', lambda disk: disk.patches.extend([(0, b'C'), (-512, b'C')]), ['unreadable']),
+    ('version 2', set_footer(version=0x20000), ['footer_version']),
+    ('no reserved feature', set_footer(features=0), ['features']),
+    ('unknown feature', set_footer(features=6), ['features']),
+    ('blktap 0.1', set_footer(creator_version=1), ['creator_version']),
+    ('blktap 2.0', set_footer(creator_version=0x20000), ['creator_version']),
+    ('type 9', set_footer(disk_type=9), ['disk_type']),
+    ('header unaligned', lambda disk: move_header(disk, 513), ['metadata_unaligned', 'metadata_overlap']),
+    ('no uuid', set_footer(uuid_bytes=vhd.NULL_UUID), ['null_uuid']),
+    ('saved', set_footer(saved_state=1), ['saved_state']),
+    ('hidden 2', set_footer(hidden=2), ['hidden_value']),
+    ('no size', lambda disk: disk.footer.set_size(0), ['disk_size']),
+    ('odd size', lambda disk: disk.footer.set_size(16 * MIB - 1), ['disk_size']),
+    ('2040 GiB and a sector', lambda disk: disk.footer.set_size(2040 * 1024 * MIB + 512), ['disk_size', 'bat_size']),
+    ('geometry of a larger disk', set_footer(cylinders=65535), ['geometry']),
+    ('31 minutes ahead', set_footer(timestamp=NOW + 1860 - vhd.EPOCH_UNIX_S), ['created_in_future']),
+    ('header cookie', set_header(cookie=b'CXSPARSE'), ['header_missing']),
+    ('header changed', unseal('header'), ['header_checksum']),
+    ('header version', set_header(version=0x20000), ['header_version']),
+    ('header data offset', set_header(data_offset=0), ['header_reserved']),
+    ('header reserved', set_header(reserved1=1), ['header_reserved']),
+    ('header reserved end', set_header(reserved2=b'\0' * 255 + b'\1'), ['header_reserved']),
+    ('block size 0', set_header(block_size=0), ['block_size']),
+    ('block size 3,000,000', set_header(block_size=3000000), ['block_size']),
+    ('block size 4 MiB', set_header(block_size=4 * MIB), ['block_size']),
+    ('block size 512 KiB', set_header(block_size=512 * 1024), ['block_size']),
+    ('a parent', set_header(parent_uuid_bytes=b'p' * 16), ['unexpected_parent']),
+    ('BAT too small', set_header(max_bat_entries=7), ['bat_size']),
+    ('BAT too large', set_header(max_bat_entries=0xffffffff), ['bat_size', 'metadata_outside_file', 'batmap_missing']),
+    ('BAT unaligned', set_header(table_offset=1537), ['metadata_unaligned', 'batmap_missing', 'block_outside_file']),
+    ('BAT outside', set_header(table_offset=10 ** 12), ['metadata_outside_file', 'batmap_missing']),
+    ('BAT at the end of all', set_header(table_offset=vhd.NO_OFFSET - 511), ['metadata_outside_file', 'batmap_missing']),
+    ('BAT over the header', set_header(table_offset=1024), ['metadata_overlap', 'batmap_missing', 'block_outside_file']),
+    ('batmap cookie', set_batmap(cookie=b'TDBATMAP'), ['batmap_missing']),
+    ('batmap outside', set_batmap(offset=10 ** 12), ['metadata_outside_file']),
+    ('batmap unaligned', set_batmap(offset=2561), ['metadata_unaligned']),
+    ('batmap over the BAT', set_batmap(offset=1536), ['metadata_overlap', 'batmap_checksum']),
+    ('batmap empty', set_batmap(size_sectors=0), ['batmap_size']),
+    ('batmap of 4 GiB', set_batmap(size_sectors=8 * MIB), [
+        'batmap_size', 'metadata_outside_file', 'block_overlaps_metadata']),
+    ('batmap changed', patch(2560, b'\1'), ['batmap_checksum']),
+    ('block outside', set_bat(7, 1000000), ['block_outside_file']),
+    ('block at the end of all', set_bat(7, 0xfffffffe), ['block_outside_file']),
+    ('block at sector 0', set_bat(7, 0), ['block_outside_file']),
+    ('block reaches into the footer', lambda disk: disk.patches.append((1536, struct.pack('>I', 8))),
+     ['block_outside_file']),
+    ('blocks share a sector', set_bat(7, 7), ['block_overlap']),
+    ('blocks overlap', set_bat(4000, 4000 + 4096), ['block_overlap']),
+    ('blocks overlap by a sector', set_bat(4097, 4097 * 2 - 1), ['block_overlap']),
+    ('block over the header', set_bat(1), ['block_overlaps_metadata']),
+    ('block over the last sector of the batmap', set_bat(5), ['block_overlaps_metadata']),
+    ('5 MiB nobody owns', set_gap(5 * MIB), ['file_end']),
+]
+DIFFERENCING_DAMAGES = [
+    ('parent ahead', set_header(parent_timestamp=NOW + 1860 - vhd.EPOCH_UNIX_S), ['parent_created_in_future']),
+    ('locator longer than its space', set_locator(0, data_length=513), ['locator_size']),
+    ('locator of 4 GiB', set_locator(0, data_length=0xffffffff), ['locator_size']),
+    ('locator longer than a path', set_locator(1, data_length=20000, data_space=20480),
+     ['locator_size', 'block_overlaps_metadata']),
+    ('locator empty', set_locator(1, data_length=0), ['locator_size']),
+    ('locator space odd', set_locator(0, data_space=700), ['locator_size', 'metadata_overlap']),
+    ('locator outside', lambda disk: set_locator_offset(disk, 10 ** 12), ['metadata_outside_file']),
+    ('locator at the end of all', lambda disk: set_locator_offset(disk, vhd.NO_OFFSET), [
+        'metadata_outside_file', 'metadata_unaligned']),
+    ('locator over another', lambda disk: set_locator_offset(disk, 3072), ['metadata_overlap']),
+    ('block over a locator', set_bat(7), ['block_overlaps_metadata']),
+    ('a code twice', set_locator(1, code=vhd.MACX), ['locator_duplicate']),
+]
+FIXED_DAMAGES = [
+    ('a header', set_footer(data_offset=512), ['data_offset']),
+    ('footer changed', patch(-400, b'\1'), ['unreadable']),
+    ('shorter than it says', lambda disk: disk.patches.append((-512, resized_footer(disk, 17 * MIB))), ['file_end']),
+    ('longer than it says', lambda disk: disk.patches.append((-512, resized_footer(disk, 15 * MIB))), ['file_end']),
+]
+
+
+def set_locator_offset(disk, offset):
+    """Point the second locator elsewhere; its data stay."""
+    locators = [vhd.Locator.parse(locator.pack()) for locator in disk.locators]
+    locators[1].data_offset = offset
+    disk.seal.remove('header')
+    disk.header.set_locators(locators)
+    disk.patches.append((512, disk.header.seal()))
+
+
+def move_header(disk, offset):
+    disk.footer.data_offset = offset
+    disk.patches.append((offset, disk.header.seal()))
+
+
+def resized_footer(disk, size):
+    disk.footer.set_size(size)
+    raw = disk.footer.seal()
+    disk.footer.set_size(16 * MIB)
+    return raw
+
+
+CASES = ([(vhd.DYNAMIC,) + case for case in DYNAMIC_DAMAGES] + [(vhd.DIFFERENCING,) + case for case in DIFFERENCING_DAMAGES]
+         + [(vhd.FIXED,) + case for case in FIXED_DAMAGES])
+
+
+@pytest.mark.parametrize('disk_type, name, damage, problems', CASES, ids=[case[1] for case in CASES])
+def test_damage_is_named(disk_type, name, damage, problems):
+    disk = Disk(disk_type, blocks=(15,) if disk_type == vhd.DIFFERENCING else (7,))
+    damage(disk)
+    assert name_problems(disk) == set(problems)
+
+
+def test_a_file_that_ends_inside_a_sector():
+    raw = Disk().build().getvalue() + b'\0' * 7
+    problems = vhd_check.find_problems(io.BytesIO(raw), now=NOW)
+    assert set(problem.name for problem in problems) == {'file_end', 'primary_footer_missing'}
+
+
+def test_a_file_that_ends_inside_a_block():
+    raw = Disk().build().getvalue()[:MIB]
+    problems = vhd_check.find_problems(io.BytesIO(raw), now=NOW)
+    assert set(problem.name for problem in problems) == {'primary_footer_missing', 'block_outside_file'}
+
+
+def test_all_problems_are_reported_at_once():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15, 15))
+    disk.footer.hidden = 3
+    disk.footer.saved_state = 1
+    disk.locators[0].data_length = 0
+    disk.patches.append((2560, b'\1'))
+    assert name_problems(disk) == {'hidden_value', 'saved_state', 'locator_size', 'batmap_checksum', 'block_overlap'}
+
+
+def test_a_check_that_fails_is_a_problem():
+    whole = Disk().build()
+
+    class Failing(object):
+        """A file with an unreadable sector: its BAT."""
+
+        tell = whole.tell
+        read = whole.read
+
+        def seek(self, offset, whence=0):
+            if offset == 1536:
+                raise IOError(5, 'Input/output error')
+            whole.seek(offset, whence)
+
+    problems = vhd_check.find_problems(Failing(), now=NOW)
+    assert [problem.name for problem in problems] == ['check_failed']
+    assert 'check_blocks' in problems[0].text and 'Input/output error' in problems[0].text
+
+
+def test_every_problem_is_reached_by_a_test():
+    path = os.path.splitext(vhd_check.__file__)[0] + '.py'
+    with io.open(path, encoding='utf-8') as source:
+        text = source.read()
+    named = set(re.findall(r"(?:yield|Problem\()\s*\(?'([a-z_]+)'", text)) | set(re.findall(r"\('([a-z_]+_in_future)'", text))
+    for suffix in re.findall(r"yield name \+ '([a-z_]+)'", text):
+        named |= {'primary' + suffix, 'backup' + suffix}
+    assert len(named) > 30
+    reached = set(problem for case in CASES for problem in case[3]) | {'check_failed'}
+    assert reached == named
+
+
+def test_problems_are_one_line_of_text():
+    for disk_type, _, damage, _ in CASES:
+        disk = Disk(disk_type)
+        if disk_type == vhd.DIFFERENCING:
+            disk.bat[0] = 15
+        damage(disk)
+        for problem in vhd_check.find_problems(disk.build(), now=NOW):
+            assert problem.text and '\n' not in problem.text
+
+
+def test_future_is_judged_by_this_hosts_clock():
+    disk = Disk()
+    disk.footer.timestamp = NOW + 1800 - vhd.EPOCH_UNIX_S
+    assert name_problems(disk) == set()
+    problem, = vhd_check.find_problems(disk.build(), now=NOW - 1)
+    assert problem.name == 'created_in_future'
+    assert 'clock' in problem.text and '1801 s' in problem.text
+
+
+def test_a_disk_of_another_program_needs_no_batmap():
+    disk = Disk()
+    disk.footer.creator, disk.footer.creator_version = b'qemu', 0x50003
+    disk.patches.append((2048, b'\0' * 512))
+    assert name_problems(disk) == set()
+
+
+def test_blktap_1_1_may_have_no_batmap():
+    disk = Disk()
+    disk.footer.creator_version = 0x00010001
+    assert name_problems(disk) == set()
+    disk.patches.append((2560, b'\1'))
+    assert name_problems(disk) == {'batmap_checksum'}
+    disk.patches.append((2048, b'\0' * 512))
+    assert name_problems(disk) == set()
+
+
+# A disk of the largest size
+
+
+@pytest.fixture
+def largest(tmp_path):
+    """A sparse file with every block of 2040 GiB allocated, in descending order, and what it takes to damage its BAT."""
+    footer = vhd.Footer()
+    footer.set_size(vhd_check.MAX_DISK_SIZE)
+    footer.uuid_bytes = b'u' * 16
+    header = vhd.Header()
+    blocks = header.max_bat_entries = vhd_check.MAX_DISK_SIZE // vhd.BLOCK_SIZE
+    batmap = vhd.Batmap()
+    batmap.offset, batmap.size_sectors = header.bat_end + 512, -(-blocks // 4096)
+    first = batmap.offset // 512 + batmap.size_sectors
+    with io.open(str(tmp_path / 'largest.vhd'), 'w+b') as target:
+        target.write(footer.seal() + header.seal())
+        for start in range(0, blocks, 4096):
+            entries = [first + 4097 * (blocks - 1 - block) for block in range(start, min(start + 4096, blocks))]
+            target.write(struct.pack('>%dI' % len(entries), *entries))
+        target.seek(header.bat_end)
+        target.write(batmap.pack())
+        target.seek(512 * (first + 4097 * blocks))
+        target.write(footer.seal())
+        yield target
+
+
+class Watched(object):
+    """A file that notes how much is read at once."""
+
+    def __init__(self, fileobj):
+        self._file = fileobj
+        self.seek, self.tell = fileobj.seek, fileobj.tell
+        self.largest_read = 0
+
+    def read(self, size):
+        self.largest_read = max(self.largest_read, size)
+        return self._file.read(size)
+
+
+def test_the_largest_disk_is_checked_in_pieces(largest):
+    watched = Watched(largest)
+    assert vhd_check.find_problems(watched, now=NOW) == []
+    assert watched.largest_read <= 128 * 1024
+    largest.seek(1536 + 4 * 1000000)
+    largest.write(struct.pack('>I', 50000))
+    assert set(problem.name for problem in vhd_check.find_problems(largest, now=NOW)) == {'block_overlap'}
