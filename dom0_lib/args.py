@@ -226,7 +226,8 @@ def _check_line(text, name):
 
 def _check_task(value):
     value = _check_text(value)
-    if len(value) > 100 or not value.startswith(u'OpaqueRef:') or not _NAME_CHARACTERS.issuperset(value[len(u'OpaqueRef:'):]):
+    prefix, colon, name = value.partition(u':')
+    if prefix != u'OpaqueRef' or not 0 < len(name) <= 100 or not _NAME_CHARACTERS.issuperset(name):
         raise ValueError('needs the reference of a task: OpaqueRef:...')
     return value
 
