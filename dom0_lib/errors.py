@@ -54,13 +54,10 @@ class CommandNotFound(PluginError):
 
 
 class CommandFailed(PluginError):
-    """A program ended with an error, or did not end before its deadline (`status` is then None)."""
+    """A program ended with an error, or was killed by us (`status` is then None, and `output` says why)."""
 
     def __init__(self, command, status, output):
-        if status is None:
-            ending = 'did not end in time and was killed'
-        else:
-            ending = 'ended with status %d' % status
+        ending = 'was killed' if status is None else 'ended with status %d' % status
         super(CommandFailed, self).__init__("command '%s' %s: %s" % (command, ending, output or 'no output'))
         self.command = command
         self.status = status

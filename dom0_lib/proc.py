@@ -10,6 +10,7 @@ import subprocess
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import termination
 
 _MAX_OUTPUT_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 300
@@ -38,11 +39,14 @@ def run(argv, deadline_s, ok_statuses=(0,)):
     Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all), for output
     beyond 1 MiB, and after `deadline_s` seconds, when it has been killed.
     """
-    process = _start(argv)
+    process = None
     try:
+        with termination.Shield():  # a signal must not come between the start and our knowing of it
+            process = _start(argv)
         completed = _collect(process, argv[0], deadline_s)
     finally:
-        _reap(process)
+        if process:
+            _reap(process)
     if ok_statuses is not None and completed.status not in ok_statuses:
         raise errors.CommandFailed(argv[0], completed.status, completed.first_line())
     return completed
@@ -68,7 +72,7 @@ def _collect(process, command, deadline_s):
     while waiting:
         left_s = ends_at - compat.monotonic_s()
         if left_s <= 0:
-            raise errors.CommandFailed(command, None, 'its deadline is %d s' % deadline_s)
+            raise errors.CommandFailed(command, None, 'it did not end within %d s' % deadline_s)
         for stream in _readable(waiting, left_s):
             data = os.read(stream.fileno(), 65536)
             if not data:
@@ -79,7 +83,7 @@ def _collect(process, command, deadline_s):
             raise errors.CommandFailed(command, None, 'it wrote more than %d bytes' % _MAX_OUTPUT_BYTES)
     status = _wait(process, ends_at)
     if status is None:
-        raise errors.CommandFailed(command, None, 'its deadline is %d s' % deadline_s)
+        raise errors.CommandFailed(command, None, 'it did not end within %d s' % deadline_s)
     return Completed(status, *[b''.join(pieces[stream]).decode('utf-8', 'replace') for stream in (process.stdout, process.stderr)])
 
 

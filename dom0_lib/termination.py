@@ -38,7 +38,8 @@ def install():
 class Shield(object):
     """`with Shield():` holds such a signal back until the block has ended.
 
-    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.
+    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.  In the main
+    thread only, which is the one that gets signals.
     """
 
     def __enter__(self):
