@@ -184,23 +184,23 @@ def _refusal_response(refusal, request):
 
 def main(arguments=None):
     options = _parse_arguments(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *args: stop.set())
+    # Waited for, not handled: a handler may not touch the lock of an Event, and a second signal must not disturb the end.
+    signals = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     with ImageService(port=options.port, prefix=options.prefix, has_v1=options.v1, directory=options.directory,
                       hashes_sha512=not options.no_sha512) as service:
         images = [dict(path=path, **_describe(service.add_image(path))) for path in options.image]
         images += [_describe(service.add_image()) for _ in range(options.queued)]
         print(json.dumps({"url": service.url, "token": service.token, "images": images}), flush=True)
         if options.with_stdin:
-            threading.Thread(target=_wait_for_end, args=(sys.stdin.fileno(), stop), daemon=True).start()
-        stop.wait()
+            threading.Thread(target=_wait_for_end, args=(sys.stdin.fileno(),), daemon=True).start()
+        signal.sigwait(signals)
 
 
-def _wait_for_end(descriptor, stop):
+def _wait_for_end(descriptor):
     while os.read(descriptor, 4096):
         pass
-    stop.set()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _describe(image):

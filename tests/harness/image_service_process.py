@@ -27,7 +27,9 @@ class ImageServiceProcess(object):
     def __enter__(self):
         self._process = subprocess.Popen([sys.executable, "-m", "tests.harness.image_service", "--with-stdin"]
                                          + self._arguments,
-                                         cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                         cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         # Ctrl-C is for this process, which then ends that one.
+                                         start_new_session=True)
         try:
             ready = select.select([self._process.stdout], [], [], START_LIMIT_S)[0]
             line = self._process.stdout.readline() if ready else b""
