@@ -72,8 +72,9 @@ def run(options, report):
             "times: wall time in units of os-xenapi's, run by run. CPU: user and system, all processes.",
             "peak MiB: of the largest process; together: of all at one moment. Ours includes the vhd-util stand-in, a Python.",
             "Ours has the disk's data and names on stable storage at its end; the others leave them in the page cache.",
-            "Ours checks the VHD and finds holes; os-xenapi and ours compare the MD5; the shell does neither.",
-        ])
+            "Ours checks the VHD and finds holes; os-xenapi and ours compare a digest; the shell does neither.",
+        ] + ["Python %s computes digests without OpenSSL here, which takes longer and holds other threads up; a dom0's has it."
+             % version for version in versions if not hosts.has_openssl_hashes(options.pythons[version])])
         report.print_outcome(comparison.measure(options.rounds or ROUNDS, with_memory=True))
 
 

@@ -57,6 +57,11 @@ def find_plain(version, python):
     return os.path.join(_ask(python, "import sys; print(sys.base_prefix)"), "bin", "python2.7")
 
 
+def has_openssl_hashes(python):
+    """Whether hashlib is OpenSSL's, as in every dom0: what it falls back to is slower, and holds the interpreter's lock."""
+    return _ask(python, "import hashlib; print(type(hashlib.md5()).__name__)") == "HASH"
+
+
 def _ask(python, program):
     return subprocess.run([python, "-c", program], stdout=subprocess.PIPE, universal_newlines=True, check=True,
                           timeout=PROBE_DEADLINE_S).stdout.strip()
