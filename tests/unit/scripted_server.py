@@ -76,7 +76,7 @@ class ScriptedServer(object):
         steps = iter(script)
         step = next(steps, b'')
         if step is not DEAF:
-            self.requests.append(_read_head(connection))
+            self.requests.append(read_head(connection))
         while step is not None:
             if isinstance(step, (int, float)):
                 self._stopping.wait(step)
@@ -91,7 +91,8 @@ class ScriptedServer(object):
         connection.close()
 
 
-def _read_head(connection):
+def read_head(connection):
+    """What comes up to an empty line, as text."""
     head = b''
     while not head.endswith(b'\r\n\r\n'):
         data = connection.recv(1)

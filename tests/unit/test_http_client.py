@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dom0_lib import connection
 from dom0_lib import errors
 from dom0_lib import http_client
+from tests.unit import scripted_server
 from tests.unit.scripted_server import DEAF, RESET, ScriptedServer
 
 OK = b'HTTP/1.1 200 OK\r\n'
@@ -27,9 +28,9 @@ BODY = bytes(bytearray(range(256))) * 3000
 CERTIFICATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'tls_certificate.pem')
 
 
-def fetch(server, headers=None, timeouts=None, path='/v2/images/1/file'):
+def fetch(server, headers=None, options=None, path='/v2/images/1/file'):
     """(status, body) of a GET."""
-    response = http_client.get(server.url + path, headers or {}, timeouts)
+    response = http_client.get(server.url + path, headers or {}, options)
     with contextlib.closing(response):
         return response.status, read_all(response)
 
@@ -282,7 +283,7 @@ def test_a_connection_that_nobody_accepts():
 ], ids=['silence', 'half a head', 'half a body', 'half a chunk'])
 def test_a_server_that_falls_silent(script):
     started = time.time()
-    text = failure_of(*script, timeouts=connection.Options(idle_s=1))
+    text = failure_of(*script, options=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
     assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
 
@@ -292,7 +293,7 @@ def test_a_server_that_falls_silent(script):
 def test_a_trickle_does_not_outlast_the_deadline(beginning):
     """One byte now and then is progress, but the whole exchange has a deadline."""
     started = time.time()
-    text = failure_of(beginning, *[b'x', 0.1] * 100, timeouts=connection.Options(idle_s=2, total_s=1))
+    text = failure_of(beginning, *[b'x', 0.1] * 100, options=connection.Options(idle_s=2, total_s=1))
     assert 'took longer than 1 s' in text
     assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
 
@@ -300,12 +301,12 @@ def test_a_trickle_does_not_outlast_the_deadline(beginning):
 def test_a_trickle_in_time_is_read():
     script = [OK + b'Content-Length: 3\r\n\r\n', 0.6, b'a', 0.6, b'b', 0.6, b'c']
     with ScriptedServer(script) as server:
-        assert fetch(server, timeouts=connection.Options(idle_s=1)) == (200, b'abc')
+        assert fetch(server, options=connection.Options(idle_s=1)) == (200, b'abc')
 
 
 def test_a_server_that_does_not_read():
     started = time.time()
-    text = failure_of(DEAF, 20, headers={u'X-Big': u'x' * 20000000}, timeouts=connection.Options(idle_s=1))
+    text = failure_of(DEAF, 20, headers={u'X-Big': u'x' * 20000000}, options=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
     assert time.time() - started < 8
 
@@ -430,7 +431,8 @@ def test_the_authorities_of_the_settings(tls_server, monkeypatch):
 
 
 def test_authorities_that_are_not_there(tls_server):
-    assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in refuse_certificate(tls_server, connection.Options(ca_file='/nonexistent'))
+    text = refuse_certificate(tls_server, connection.Options(ca_file='/nonexistent'))
+    assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in text
 
 
 def test_verification_switched_off(tls_server):
@@ -442,3 +444,71 @@ def test_a_certificate_that_nobody_vouches_for(tls_server):
     text = refuse_certificate(tls_server)
     assert 'certificate of 127.0.0.1:%d is not trusted' % tls_server.port in text
     assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in text
+
+
+# Proxies
+
+def through(proxy, **options):
+    return connection.Options(proxy=connection.Url(proxy.url), **options)
+
+
+def test_a_proxy_gets_the_whole_url():
+    with ScriptedServer([OK + b'\r\nthere']) as proxy:
+        response = http_client.get('http://images.invalid:9292/v2/x?y=z', TOKEN, through(proxy))
+        with contextlib.closing(response):
+            assert read_all(response) == b'there'
+    assert proxy.requests[0].startswith(u'GET http://images.invalid:9292/v2/x?y=z HTTP/1.1\r\nHost: images.invalid:9292\r\n')
+    assert u'a secret' in proxy.requests[0]
+
+
+def test_a_proxy_only_connects_to_a_tls_server(tls_server, monkeypatch):
+    """The proxy, which the tests play by handing the connection on, must see neither path nor token."""
+    monkeypatch.setenv('SSL_CERT_FILE', CERTIFICATE)
+    wrap, heads = tls_server._wrap, []
+
+    def connect(accepted):
+        heads.append(scripted_server.read_head(accepted))
+        accepted.sendall(b'HTTP/1.1 200 Connection established\r\nVia: a proxy\r\n\r\n')
+        return wrap(accepted)
+
+    tls_server._wrap = connect
+    proxy = connection.Url('http://%s' % tls_server.netloc)
+    assert fetch(tls_server, TOKEN, connection.Options(proxy=proxy)) == (200, BODY * 2)
+    assert heads == [u'CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: %s\r\n\r\n' % (tls_server.port, tls_server.netloc)]
+
+
+@pytest.mark.parametrize('answer', [
+    b'HTTP/1.1 403 Forbidden\r\n\r\n', b'', b'hello', b'HTTP/1.1 407 x\r\nX: ' + b'a' * 200000],
+    ids=['refusal', 'nothing', 'no HTTP', 'endless'])
+def test_a_proxy_that_does_not_connect(answer):
+    with ScriptedServer([answer]) as proxy:
+        with pytest.raises(errors.RetryableError) as caught:
+            http_client.get('https://images.invalid/v2/x', TOKEN, through(proxy))
+    assert str(caught.value) == 'the proxy does not connect to images.invalid:443'
+    assert u'secret' not in proxy.requests[0]
+
+
+def test_a_proxy_that_is_not_there():
+    with ScriptedServer() as proxy:
+        pass
+    with pytest.raises(errors.RetryableError) as caught:
+        http_client.get('http://images.invalid/', {}, through(proxy))
+    assert str(caught.value).startswith('cannot connect to %s: ' % proxy.netloc)
+
+
+# A wish to end
+
+@pytest.mark.parametrize('script', [[20], [OK + b'Content-Length: 9\r\n\r\nabc', 20]])
+def test_a_wait_ends_when_the_caller_wants(script):
+    class Cancelled(Exception):
+        pass
+
+    def check():
+        if time.time() - started > 0.7:
+            raise Cancelled
+
+    started = time.time()
+    with ScriptedServer(script) as server:
+        with pytest.raises(Cancelled):
+            fetch(server, options=connection.Options(check=check))
+    assert time.time() - started < 5
