@@ -14,19 +14,23 @@ _SIGNALS = (compat.SIGTERM, compat.SIGINT, compat.SIGHUP)
 class _State(object):
     shields = 0
     pending = None
+    ending = False
 
 
 def _receive(signal_number, _frame):
+    # Not SIG_IGN from the first one on: of two signals in the same instant Python 3.6 would call the second one's handler, the
+    # number SIG_IGN, and the programs that cleaning up starts would inherit the deafness.
+    if _State.ending:
+        return
     if _State.shields:
         _State.pending = signal_number
         return
-    _ignore_signals()
+    _end(signal_number)
+
+
+def _end(signal_number):
+    _State.ending = True
     raise errors.Terminated(signal_number)
-
-
-def _ignore_signals():
-    for number in _SIGNALS:
-        compat.raw_signal.signal(number, compat.raw_signal.SIG_IGN)
 
 
 def install():
@@ -50,8 +54,7 @@ class Shield(object):
         _State.shields -= 1
         if not _State.shields and _State.pending is not None:
             signal_number, _State.pending = _State.pending, None
-            _ignore_signals()
-            raise errors.Terminated(signal_number)
+            _end(signal_number)
 
 
 def die_of(signal_number):
