@@ -62,7 +62,7 @@ def to_text(value):
             try:
                 value = text_type(value)
             except Exception:
-                value = repr(value)
+                value = type(value).__name__
     if isinstance(value, bytes):
         value = value.decode('utf-8', 'replace')
     return value
