@@ -138,11 +138,15 @@ def _check_text(value):
     return value
 
 
+def is_uuid(text):
+    """Whether a text is a uuid as XAPI writes it."""
+    digits = text.replace(u'-', u'')
+    return (len(text) == 36 and len(digits) == 32 and _HEX_DIGITS.issuperset(digits)
+            and all(text[place] == u'-' for place in _UUID_DASHES))
+
+
 def _check_uuid(value):
-    value = _check_text(value)
-    digits = value.replace(u'-', u'')
-    if (len(value) != 36 or len(digits) != 32 or not _HEX_DIGITS.issuperset(digits)
-            or any(value[place] != u'-' for place in _UUID_DASHES)):
+    if not is_uuid(_check_text(value)):
         raise ValueError('needs a uuid in lower case')
     return value
 

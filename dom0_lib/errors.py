@@ -25,6 +25,10 @@ class ArgumentError(PluginError):
         self.reason = reason
 
 
+class Denied(PluginError):
+    """The host's policy forbids the call; nothing has happened."""
+
+
 class RetryableError(PluginError):
     """The call failed, left nothing behind, and may succeed when repeated: callers retry on this name."""
 

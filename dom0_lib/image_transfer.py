@@ -17,7 +17,9 @@ from dom0_lib import sr
 from dom0_lib import staging
 from dom0_lib import tarball
 from dom0_lib import task_watch
+from dom0_lib import vhd
 from dom0_lib import vhd_chain
+from dom0_lib import vhd_check
 
 # Made on the fly by the cloud; old images may carry one.
 _IGNORED_NAME = 'swap.vhd'
@@ -37,12 +39,13 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     chosen = settings.load()
     os.nice(chosen.nice)
     repository = sr.locate(session_ref, sr_path)
+    vhd_chain.sweep(repository)
     repository.refuse_existing(uuid_stack)
     with task_watch.Watch(session_ref, task) as watch:
         image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
         for restarts in range(_MAX_RESTARTS + 1):
             try:
-                uuid = _download_once(image, repository, uuid_stack, watch)
+                uuid = _download_once(image, repository, uuid_stack, chosen, watch)
                 log.info('downloaded image %s as VDI %s', image_id, uuid)
                 return {'root': {'uuid': uuid}}
             except glance_api.RangeIgnored as error:
@@ -50,8 +53,8 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     raise errors.RetryableError('the connection broke %d times, and the service cannot continue a download' % (_MAX_RESTARTS + 1))
 
 
-def _download_once(image, repository, uuid_stack, watch):
-    with staging.Area(repository.path) as area:
+def _download_once(image, repository, uuid_stack, chosen, watch):
+    with staging.Area(repository.path, chosen.reserve_bytes) as area:
         archive = _Archive(area)
         with contextlib.closing(image.open_data()) as data:
             _receive(data, archive, watch)
@@ -60,7 +63,7 @@ def _download_once(image, repository, uuid_stack, watch):
         vhd_chain.check(area, names)
         vhd_chain.relink(area, names, uuids)
         watch.check()
-        vhd_chain.publish(area, repository, uuids)
+        vhd_chain.publish(area, repository, uuids, watch.check)
     return uuids[0]
 
 
@@ -82,11 +85,38 @@ class _Archive(object):
         if len(self._names) == vhd_chain.MAX_LENGTH:
             raise errors.UnsafeImage('the archive has more than %d VHDs' % vhd_chain.MAX_LENGTH)
         self._names.append(name)
-        return self._area.create(name, size_bytes)
+        return _Member(name, size_bytes, self._area.create(name, size_bytes))
 
     def arrange(self):
         """The names in order, leaf first."""
         return vhd_chain.arrange(self._names)
+
+
+class _Member(object):
+    """A VHD as it arrives: refused as soon as its beginning shows that it claims less than the archive has for it."""
+
+    def __init__(self, name, size_bytes, staged):
+        self._name = name
+        self._size_bytes = size_bytes
+        self._staged = staged
+        self._beginning = b''
+
+    def write(self, view):
+        if len(self._beginning) < vhd.FOOTER_SIZE:
+            self._beginning += view[:vhd.FOOTER_SIZE - len(self._beginning)].tobytes()
+            if len(self._beginning) == vhd.FOOTER_SIZE:
+                self._judge()
+        self._staged.write(view)
+
+    def _judge(self):
+        footer = vhd.Footer.parse(self._beginning)
+        # A damaged copy claims nothing; the one at the end may repair it.
+        if footer.intact and self._size_bytes > vhd_check.largest_file(footer):
+            raise errors.UnsafeImage("VHD '%s' has %d bytes, more than a disk of %d bytes needs" % (
+                self._name, self._size_bytes, footer.current_size))
+
+    def finish(self):
+        self._staged.finish()
 
 
 def _receive(data, archive, watch):
@@ -153,18 +183,26 @@ def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, p
     chosen = settings.load()
     os.nice(chosen.nice)
     repository = sr.locate(session_ref, sr_path)
-    with task_watch.Watch(session_ref, task) as watch, staging.Area(repository.path) as area:
-        names = vhd_chain.hold(area, repository, vdi_uuids)
-        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
-        image.prepare_upload(properties)
-        with contextlib.closing(image.open_upload(properties)) as request:
-            deflater = gzip_stream.Deflater(level)
-            blocks = pipeline.map_in_order(
-                deflater.deflate, deflater.split(_pack(area, names, watch)), chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN'))
-            with contextlib.closing(blocks):
-                size_bytes, md5 = _send(image, request, deflater, blocks)
+    vhd_chain.sweep(repository)
+    with task_watch.Watch(session_ref, task) as watch:
+        with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+            with staging.Area(repository.path) as area:
+                chain = vhd_chain.hold(area, repository, vdi_uuids)
+                image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, stillness.check)
+                image.prepare_upload(properties)
+                threads = chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN')
+                with contextlib.closing(image.open_upload(properties)) as request:
+                    size_bytes, md5 = _send(image, request, chain, gzip_stream.Deflater(level), threads, watch)
         image.verify_upload(size_bytes, md5)
     log.info('uploaded VDI %s as image %s: %s bytes', vdi_uuids[0], image_id, size_bytes)
+
+
+def sweep(session_ref, sr_path):
+    """Finish or undo what calls that were killed, or lost their power, left in an SR.
+
+    Returns the names of the staging directories that were removed.  Every call for an SR begins with this.
+    """
+    return vhd_chain.sweep(sr.locate(session_ref, sr_path))
 
 
 def _compression_level(properties):
@@ -174,33 +212,35 @@ def _compression_level(properties):
     return int(level)
 
 
-def _pack(area, names, watch):
-    """Yield the tar archive of staged files in pieces; each file is as long as it was at first."""
-    sizes = [area.size(name) for name in names]
+def _pack(chain, watch):
+    """Yield the tar archive of a held chain in pieces."""
     packed_bytes = 0
-    for name, size_bytes in zip(names, sizes):
+    for name, size_bytes in zip(chain.names, chain.sizes):
         yield tarball.pack_header(name, size_bytes)
-        for piece in area.read(name, size_bytes, gzip_stream.BLOCK_BYTES):
+        for piece in chain.read(name, size_bytes, gzip_stream.BLOCK_BYTES):
             yield piece
             packed_bytes += len(piece)
-            watch.fraction = packed_bytes / sum(sizes)
+            watch.fraction = packed_bytes / sum(chain.sizes)
         yield tarball.padding(size_bytes)
     yield tarball.END
 
 
-def _send(image, request, deflater, blocks):
+def _send(image, request, chain, deflater, threads, watch):
     """Send the archive; returns the size and the MD5 of what was sent, when the service has accepted it.
 
         thread               threads, one per processor       this thread
         files, tar, CRC  ->  deflate blocks              ->   MD5, socket
     """
     digest, size_bytes = hashlib.md5(), 0
-    for piece in _frame(deflater, blocks):
-        if not request.send(piece):
-            image.judge_upload(request.read_answer().status)
-            raise errors.PluginError('the service took a part of image %s for all of it; delete the image' % image.image_id)
-        digest.update(piece)
-        size_bytes += len(piece)
+    blocks = pipeline.map_in_order(deflater.deflate, deflater.split(_pack(chain, watch)), threads)
+    with contextlib.closing(blocks):
+        for piece in _frame(deflater, blocks):
+            if not request.send(piece):
+                image.judge_upload(request.read_answer().status)
+                raise errors.PluginError('the service took a part of image %s for all of it; delete the image' % image.image_id)
+            digest.update(piece)
+            size_bytes += len(piece)
+    chain.check_unchanged()
     image.judge_upload(request.finish().status)
     return size_bytes, digest.hexdigest()
 

@@ -10,6 +10,8 @@ import os
 
 SR_MOUNT = '/var/run/sr-mount'
 XAPI_SOCKET = '/var/lib/xcp/xapi'
+SM_LOCKS = '/var/lock/sm'
+SM_IPC = '/run/sm/ipc'
 SYSLOG_SOCKET = '/dev/log'
 SETTINGS = '/etc/dom0-plugins.conf'
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plug-in file is a table of calls; this module answers the one call that the process was started for.
 
-    decode -> check -> run -> encode          exactly one response, exit status 0, whatever happens
+    decode -> check -> authorize -> run -> encode      exactly one response, exit status 0, whatever happens
 """
 
 from __future__ import absolute_import, division
@@ -13,6 +13,7 @@ from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
+from dom0_lib import paths
 from dom0_lib import termination
 from dom0_lib import wire
 
@@ -28,9 +29,17 @@ class Call(object):
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
     """
 
+    acts_on_host = False
+
     def __init__(self, target, *rows):
         self.target = target
         self.rows = rows
+
+
+class HostCall(Call):
+    """A call that acts on the host itself, not on one guest's things: policy may ask for more than the right to call."""
+
+    acts_on_host = True
 
 
 def dispatch(calls):
@@ -41,7 +50,7 @@ def dispatch(calls):
     try:
         reply_fd = _take_stdout()
         try:
-            reply = answer(calls, _request())
+            reply = answer(calls, _request(), os.path.splitext(os.path.basename(sys.argv[0]))[0])
         except Exception as error:
             reply = wire.encode_failure(describe_failure(u'', error))
         _write(reply_fd, reply)
@@ -51,8 +60,11 @@ def dispatch(calls):
         termination.die_of(error.signal_number)
 
 
-def answer(calls, request_data):
-    """The response, as bytes, to a methodCall given as bytes.  Every error but errors.Terminated becomes a response."""
+def answer(calls, request_data, plugin):
+    """The response, as bytes, to a methodCall given as bytes.  Every error but errors.Terminated becomes a response.
+
+    plugin: the plug-in's name as policies spell it, without .py
+    """
     function = u''
     try:
         try:
@@ -61,14 +73,14 @@ def answer(calls, request_data):
             function = error.function
             raise
         function = request.function
-        return wire.encode_success(_run(calls, request))
+        return wire.encode_success(_run(calls, request, plugin))
     except (Exception, SystemExit) as error:
         details = describe_failure(function, error)
         log.warning('%s failed: %s', function, ': '.join(compat.to_text(item) for item in details[2:]))
         return wire.encode_failure(details)
 
 
-def _run(calls, request):
+def _run(calls, request, plugin):
     call = calls.get(request.function)
     if call is None:
         raise errors.UnknownFunction(request.function)
@@ -78,6 +90,7 @@ def _run(calls, request):
         values = args.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
     else:
         values = args.bind_plain(call.rows, request.arguments)
+    _authorize(call, request, plugin)
     module_name, _, function_name = call.target.partition(':')
     __import__(module_name)
     result = getattr(sys.modules[module_name], function_name)(request.session_ref, **values)
@@ -85,6 +98,13 @@ def _run(calls, request):
         return pickles.dumps(result)
     from dom0_lib import json_reply
     return json_reply.dumps(result)
+
+
+def _authorize(call, request, plugin):
+    # Reading settings costs 10 ms; most hosts have none.
+    if call.acts_on_host or os.path.exists(paths.locate(paths.SETTINGS)):
+        from dom0_lib import policy
+        policy.authorize(request.session_ref, plugin, request.function, call.acts_on_host)
 
 
 def _unpickle(pickles, text):

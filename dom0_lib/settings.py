@@ -12,6 +12,11 @@
     [transfer]
     threads = 0                 that deflate an upload; 0: one per processor
     nice = 10                   added to the niceness of transfers: dom0's processors belong to the guests first
+    reserve = 512               MiB of an SR that a transfer leaves free
+    collection_wait = 60        seconds that an upload waits for the storage manager's garbage collection to end
+    [policy]
+    deny =                      calls that are refused, by patterns: see dom0_lib.policy
+    require_pool_admin = yes    for calls that act on the host itself
 """
 
 from __future__ import absolute_import, division
@@ -26,6 +31,7 @@ _TRUTHS = {'yes': True, 'true': True, 'on': True, '1': True, 'no': False, 'false
 _MAX_SECONDS = 7 * 24 * 3600
 _MAX_THREADS = 64
 _MAX_NICE = 19
+_MAX_RESERVE_MIB = 1 << 24
 
 
 class Settings(object):
@@ -41,6 +47,10 @@ class Settings(object):
         self.ca_file = self._text('tls', 'ca_file', None)
         self.threads = self._number('transfer', 'threads', 0, 0, _MAX_THREADS)
         self.nice = self._number('transfer', 'nice', 10, 0, _MAX_NICE)
+        self.reserve_bytes = self._number('transfer', 'reserve', 512, 0, _MAX_RESERVE_MIB) << 20
+        self.collection_wait_s = self._number('transfer', 'collection_wait', 60, 1, _MAX_SECONDS)
+        self.deny = [pattern.strip() for pattern in self._text('policy', 'deny', '').split(',') if pattern.strip()]
+        self.require_pool_admin = self._truth('policy', 'require_pool_admin', True)
 
     def _text(self, section, name, default):
         if self._parser is None or not self._parser.has_option(section, name):

@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 import os
 
+from dom0_lib import args
 from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import xapi
@@ -14,9 +15,10 @@ _MOUNTS = (paths.SR_MOUNT, '/run/sr-mount')
 
 
 class Repository(object):
-    """A file based SR attached to this host; `path` is its real directory."""
+    """A file based SR attached to this host: its `uuid`, and `path`, its real directory."""
 
-    def __init__(self, path):
+    def __init__(self, uuid, path):
+        self.uuid = uuid
         self.path = path
 
     def vhd_path(self, vdi_uuid):
@@ -33,27 +35,27 @@ class Repository(object):
 def locate(session_ref, sr_path):
     """The Repository at `sr_path`, a dom0 path that dom0_lib.args has checked.
 
-    It must be `<SR mount>/<name>`, and lead, links followed, to a directory below the SR mount; any other path must be the
+    It must be `<SR mount>/<uuid>`, and lead, links followed, to a directory below the SR mount; any other path must be the
     `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError.
     """
-    mount, _, name = sr_path.rpartition('/')
-    if mount in _MOUNTS:
+    mount, _, uuid = sr_path.rpartition('/')
+    if mount in _MOUNTS and args.is_uuid(uuid):
         root = os.path.realpath(paths.locate(mount))
-        path = os.path.realpath(os.path.join(root, name))
+        path = os.path.realpath(os.path.join(root, uuid))
         if not path.startswith(root + os.sep):
             raise errors.StorageError("sr_path '%s' leads out of %s" % (sr_path, mount))
-    elif sr_path in _pbd_paths(session_ref):
-        path = os.path.realpath(paths.locate(sr_path))
     else:
-        raise errors.StorageError("sr_path '%s' is neither below %s nor the path of an attached PBD" % (sr_path, paths.SR_MOUNT))
+        uuid = _find_by_pbd_path(session_ref, sr_path)
+        path = os.path.realpath(paths.locate(sr_path))
     if not os.path.isdir(path):
         raise errors.StorageError("sr_path '%s' is not there: is the SR file based, and its PBD plugged on this host?" % sr_path)
-    return Repository(path)
+    return Repository(uuid, path)
 
 
-def _pbd_paths(session_ref):
+def _find_by_pbd_path(session_ref, sr_path):
     api = xapi.connect(session_ref).xenapi
     this_host = api.session.get_this_host(session_ref)
-    records = api.PBD.get_all_records().values()
-    return [record['device_config'].get('path') for record in records
-            if record['host'] == this_host and record['currently_attached']]
+    for record in api.PBD.get_all_records().values():
+        if record['device_config'].get('path') == sr_path and record['host'] == this_host and record['currently_attached']:
+            return api.SR.get_uuid(record['SR'])
+    raise errors.StorageError("sr_path '%s' is neither %s/<uuid> nor the path of an attached PBD" % (sr_path, paths.SR_MOUNT))

@@ -3,16 +3,23 @@
 
 It is on the SR's file system, so a finished file moves in by a link.  Its name begins with a dot: SR.scan and the storage
 manager's garbage collection look at names in the SR and skip such.
+
+    .dom0-plugins-<random>/
+        owner       held locked by the process that works here; who can lock it has found what a dead process left
+        journal     there while names are published: "<inode> <name in the SR>" a line, in the order of publication
+        ...         the files themselves
 """
 
 from __future__ import absolute_import, division
 
 import binascii
 import errno
+import fcntl
 import os
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import pipeline
 from dom0_lib import termination
@@ -20,6 +27,10 @@ from dom0_lib import termination
 # How file systems without hard links say so.
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _PREFIX = '.dom0-plugins-'
+_OWNER = 'owner'
+_JOURNAL = 'journal'
+_MAX_JOURNAL_BYTES = 64 * 1024
+_ATTEMPTS = 10
 # The unit in which zeros become holes: smaller ones cost more calls than they save space.
 _HOLE_BYTES = 64 * 1024
 _ZEROS = b'\0' * _HOLE_BYTES
@@ -29,38 +40,74 @@ _SYNC_BYTES = 64 * 1024 * 1024
 
 
 class Area(object):
-    """`with Area(directory) as area:` makes the staging directory and removes it, whatever happens inside."""
+    """`with Area(directory, reserve_bytes) as area:` makes the staging directory and removes it, whatever happens inside.
 
-    def __init__(self, directory):
-        self.path = os.path.join(directory, _PREFIX + binascii.hexlify(os.urandom(8)).decode('ascii'))
+    reserve_bytes: what must stay free in the file system
+    """
+
+    def __init__(self, directory, reserve_bytes=0):
+        self._directory = directory
+        self._reserve_bytes = reserve_bytes
+        self._owner_fd = None
         self._files = []
+        self.path = None
 
     def __enter__(self):
         with StorageErrors('cannot stage in the SR'):
-            os.mkdir(self.path, 0o700)
+            with termination.Shield():
+                self._make()
+            try:
+                faults.point('staging.made')
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
         return self
+
+    def _make(self):
+        for _ in range(_ATTEMPTS):
+            self.path = os.path.join(self._directory, _PREFIX + binascii.hexlify(os.urandom(8)).decode('ascii'))
+            os.mkdir(self.path, 0o700)
+            # A sweep that comes in between takes the directory for a dead one's: then the next one is made.
+            self._owner_fd = _lock_owner(self.path, needs_lock=False)
+            if self._owner_fd is not None:
+                return
+        raise errors.StorageError('cannot keep a staging directory in %s' % self._directory)
 
     def __exit__(self, kind, value, traceback):
         with termination.Shield():
             try:
                 for unfinished in self._files:
                     unfinished.close()  # NFS keeps a file that is removed while open, under another name
-                for name in os.listdir(self.path):
-                    os.unlink(self.join(name))
-                os.rmdir(self.path)
+                faults.point('staging.cleaning')
+                _remove(self.path)
+                faults.point('staging.cleaned')
             except EnvironmentError as error:
-                # The outcome of the call matters more than the rubbish it leaves.
+                # The outcome of the call matters more than the rubbish it leaves, which the next call sweeps.
                 log.warning('cannot remove the staging directory %s: %s', self.path, error)
+            finally:
+                os.close(self._owner_fd)
 
     def join(self, name):
         """The path of a file in the area."""
         return os.path.join(self.path, name)
 
     def create(self, name, size_bytes):
-        """A new file of `size_bytes` in the area, to be written from its beginning to its end."""
-        created = _File(self.join(name), size_bytes)
+        """A new file of `size_bytes` in the area, to be written from its beginning to its end.
+
+        Raises errors.StorageError if the SR has no room for it.
+        """
+        self._require_room(size_bytes)
+        created = _File(self.join(name), size_bytes, self._require_room)
         self._files.append(created)
+        faults.point('staging.file_made')
         return created
+
+    def _require_room(self, size_bytes):
+        status = os.statvfs(self.path)
+        free_bytes = status.f_bavail * status.f_frsize
+        if size_bytes + self._reserve_bytes > free_bytes:
+            raise errors.StorageError('the SR has %d MiB free, this needs %d MiB and a reserve of %d MiB' % (
+                free_bytes >> 20, size_bytes >> 20, self._reserve_bytes >> 20))
 
     def link(self, path, name):
         """Hold a file of the SR under another name: it stays when the storage manager renames or removes its own."""
@@ -71,10 +118,11 @@ class Area(object):
                 if error.errno not in NO_HARD_LINKS:
                     raise
                 os.symlink(path, self.join(name))
+            faults.point('staging.linked')
 
-    def size(self, name):
-        """The bytes in a file of the area."""
-        return os.stat(self.join(name)).st_size
+    def stat(self, name):
+        """The os.stat of a file in the area."""
+        return os.stat(self.join(name))
 
     def read(self, name, size_bytes, piece_bytes):
         """Yield the first `size_bytes` of a file in pieces.  Raises errors.StorageError if it has become shorter."""
@@ -91,6 +139,105 @@ class Area(object):
         """Give a file in the area another name."""
         with StorageErrors('cannot rename in the SR'):
             os.rename(self.join(name), self.join(new_name))
+            faults.point('staging.renamed')
+
+    def begin_journal(self, names):
+        """Record, on the disk, that files of the area are about to be published under their `names`, in this order."""
+        with StorageErrors('cannot write to the SR'):
+            lines = ['%d %s\n' % (self.stat(name).st_ino, name) for name in names]
+            with open(self.join(_JOURNAL), 'wb') as journal:
+                journal.write((''.join(lines) + 'end\n').encode('ascii'))
+                journal.flush()
+                os.fsync(journal.fileno())
+            sync(self.path)
+
+    def end_journal(self):
+        """The publication is complete, or undone."""
+        os.unlink(self.join(_JOURNAL))
+
+
+def sweep(directory, recover):
+    """Remove the staging directories in `directory` that no living process owns; returns their names.
+
+    recover(path, journal) is called first for one that was publishing: `journal` is a list of (inode, name).
+    """
+    swept = []
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        if not name.startswith(_PREFIX) or os.path.islink(path) or not os.path.isdir(path):
+            continue
+        owner_fd = _lock_owner(path, needs_lock=True)
+        if owner_fd is None:
+            continue
+        try:
+            faults.point('sweep.found')
+            journal = _read_journal(path)
+            if journal:
+                recover(path, journal)
+            _remove(path)
+            swept.append(name)
+        finally:
+            os.close(owner_fd)
+    return swept
+
+
+def _read_journal(path):
+    """The lines of the journal; None without one, or if it was not complete when the process died: nothing was linked yet."""
+    try:
+        with open(os.path.join(path, _JOURNAL), 'rb') as journal:
+            lines = journal.read(_MAX_JOURNAL_BYTES).decode('ascii', 'replace').split('\n')
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    if lines[-2:] != ['end', '']:
+        return None
+    return [(int(inode), name) for inode, _, name in (line.partition(' ') for line in lines[:-2])]
+
+
+def _lock_owner(path, needs_lock):
+    """A descriptor that holds the directory's owner file locked; None if another process does, or it has gone.
+
+    needs_lock: None also where the file system has no locks: there nobody can tell the dead from the living
+    """
+    owner_path = os.path.join(path, _OWNER)
+    try:
+        fd = os.open(owner_path, os.O_RDWR | os.O_CREAT, 0o600)
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        compat.keep_from_children(fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(fd), os.stat(owner_path))
+        except EnvironmentError as error:
+            is_ours = not needs_lock and error.errno not in (errno.EAGAIN, errno.EACCES, errno.ENOENT)
+        if is_ours:
+            kept, fd = fd, None
+            return kept
+        return None
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _remove(path):
+    # The owner file goes last: what is left by a crash in between can still be told to be dead.
+    for name in sorted(os.listdir(path), key=lambda name: (name == _OWNER, name == _JOURNAL)):
+        os.unlink(os.path.join(path, name))
+    os.rmdir(path)
+
+
+def sync(path):
+    """Bring a file, or the names in a directory, to the disk."""
+    with StorageErrors('cannot write to the SR'):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 class StorageErrors(object):
@@ -111,8 +258,9 @@ class StorageErrors(object):
 class _File(object):
     """write() memoryviews of the content in order, then finish(); aligned runs of zeros become holes."""
 
-    def __init__(self, path, size_bytes):
+    def __init__(self, path, size_bytes, require_room):
         self._size_bytes = size_bytes
+        self._require_room = require_room
         self._position = 0
         self._unsynced_bytes = 0
         self._sync = None
@@ -132,6 +280,7 @@ class _File(object):
                 self._position += piece_end - end
                 end = piece_end
             self._write_run(view[start:])
+            faults.point('staging.written')
 
     def _write_run(self, view):
         self._unsynced_bytes += len(view)
@@ -139,6 +288,7 @@ class _File(object):
             view = view[os.write(self._fd, view):]
         if self._unsynced_bytes >= _SYNC_BYTES:
             self._unsynced_bytes = 0
+            self._require_room(0)
             if self._sync is None:
                 self._sync = pipeline.Stage(os.fdatasync, 1)
             self._sync.put(self._fd)
@@ -150,6 +300,7 @@ class _File(object):
             if self._sync:
                 self._sync.close()
             self.close()
+            faults.point('staging.file_finished')
 
     def close(self):
         """Let go of the file, finished or not."""

@@ -14,20 +14,29 @@
 
 from __future__ import absolute_import, division
 
+import errno
 import os
 
 from dom0_lib import errors
+from dom0_lib import faults
 from dom0_lib import log
+from dom0_lib import paths
 from dom0_lib import proc
+from dom0_lib import sr_lock
 from dom0_lib import staging
 from dom0_lib import termination
 from dom0_lib import vhd
 from dom0_lib import vhd_check
+from dom0_lib import vhd_repair
 
 MAX_LENGTH = 16
 # Images made before sequences were numbered, leaf first.
 _OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
 _VHD_UTIL_DEADLINE_S = 120
+_SR_LOCK_WAIT_S = 120
+_STOP_DEADLINE_S = 90
+# XenServer 9's place, then that of 8 and before.
+_CLEANUP = ('/usr/libexec/sm/cleanup', '/opt/xensource/sm/cleanup.py')
 
 
 def arrange(names):
@@ -52,17 +61,11 @@ def take_uuids(uuid_stack, names):
 def check(area, names):
     """Check the staged files of a chain, leaf first, by our own parser; no tool has seen them yet.
 
-    Raises errors.UnsafeImage that lists everything that is wrong.
+    What can be repaired without doubt is.  Raises errors.UnsafeImage that lists everything else that is wrong.
     """
     problems, chain = [], []
     for name in names:
-        with open(area.join(name), 'rb') as fileobj:
-            metadata = None
-            try:
-                metadata = vhd.read_metadata(fileobj)
-                found = [problem.text for problem in vhd_check.find_problems(fileobj, metadata)]
-            except vhd.FormatError as error:
-                found = [str(error)]
+        metadata, found = _check_file(area.join(name), name)
         problems.extend('%s: %s' % (name, text) for text in found)
         chain.append(metadata)
     problems.extend(_find_chain_misfits(names, chain))
@@ -70,17 +73,78 @@ def check(area, names):
         raise errors.UnsafeImage('; '.join(problems))
 
 
+def _check_file(path, name):
+    """(metadata or None, texts of what is wrong) of one staged file, after what can be repaired has been."""
+    with open(path, 'r+b') as fileobj:
+        try:
+            metadata = vhd.read_metadata(fileobj)
+            problems = vhd_check.find_problems(fileobj, metadata)
+            if problems and vhd_repair.can_repair(problems):
+                vhd_repair.repair(fileobj, metadata)
+                faults.point('chain.repaired')
+                log.warning('repaired %s: %s', name, '; '.join(problem.text for problem in problems))
+                metadata = vhd.read_metadata(fileobj)
+                problems = vhd_check.find_problems(fileobj, metadata)
+        except vhd.FormatError as error:
+            return None, [str(error)]
+    faults.point('chain.checked')
+    return metadata, [problem.text for problem in problems]
+
+
+def hold_still(repository, wait_s, check):
+    """A sr_lock.Stillness of the SR: within it chains are resolved and read.  check() is called while it waits and works."""
+    return sr_lock.Stillness(repository.uuid, wait_s, lambda: _stop_collection(repository.uuid), check)
+
+
+def _stop_collection(sr_uuid):
+    """Ask the storage manager to stop its garbage collection of an SR; it repairs what it was coalescing."""
+    for command in _CLEANUP:
+        if os.path.exists(paths.locate(command)):
+            proc.run([paths.locate(command), '-a', '-u', sr_uuid], _STOP_DEADLINE_S, ok_statuses=None)
+            return
+
+
+class HeldChain(object):
+    """The VHDs of some VDIs, leaf first, linked into an area under `names` (0.vhd and so on); `sizes` are in bytes.
+
+    Links protect names, not contents, and SM's locks are of one host.  So who has read everything asks check_unchanged().
+    """
+
+    def __init__(self, area, uuids, names):
+        self._area = area
+        self._uuids = uuids
+        self.names = names
+        self._seen = self._look()
+        self.sizes = [size_bytes for _, size_bytes, _ in self._seen]
+
+    def _look(self):
+        statuses = [self._area.stat(name) for name in self.names]
+        return [(status.st_ino, status.st_size, status.st_mtime) for status in statuses]
+
+    def read(self, name, size_bytes, piece_bytes):
+        """Yield a file in pieces."""
+        return self._area.read(name, size_bytes, piece_bytes)
+
+    def check_unchanged(self):
+        """Raises errors.RetryableError if a file was written to since it was held."""
+        for uuid, before, now in zip(self._uuids, self._seen, self._look()):
+            if before != now:
+                raise errors.RetryableError('the VHD of VDI %s was changed while it was read' % uuid)
+
+
 def hold(area, repository, uuids):
-    """Link the VHDs of VDIs, leaf first, into the area; returns their names there: 0.vhd and so on.
+    """The HeldChain of VDIs, leaf first, in `area`.
 
     Raises errors.StorageError if one is missing or they are not one chain from a leaf to its base.
     """
     names = ['%d.vhd' % number for number in range(len(uuids))]
-    chain = []
     for name, uuid in zip(names, uuids):
         if not os.path.lexists(repository.vhd_path(uuid)):
             raise errors.StorageError('the SR has no VHD of VDI %s' % uuid)
         area.link(repository.vhd_path(uuid), name)
+    held = HeldChain(area, uuids, names)
+    chain = []
+    for name, uuid in zip(names, uuids):
         try:
             with open(area.join(name), 'rb') as fileobj:
                 chain.append(vhd.read_metadata(fileobj))
@@ -89,7 +153,7 @@ def hold(area, repository, uuids):
     problems = list(_find_chain_misfits(uuids, chain))
     if problems:
         raise errors.StorageError('the VDIs are not a chain: %s' % '; '.join(problems))
-    return names
+    return held
 
 
 def _find_chain_misfits(names, chain):
@@ -126,13 +190,16 @@ def relink(area, names, uuids):
         area.rename(name, new_name)
     for child, parent in reversed(list(zip(files, files[1:]))):
         _vhd_util('modify', '-n', area.join(child), '-p', area.join(parent))
+        faults.point('chain.relinked')
     for name in files:
         _set_hidden(area.join(name), False)
+        faults.point('chain.shown')
         _check_with_tool(area.join(name), name)
     for child, parent in zip(files, files[1:] + [None]):
         _check_link(area.join(child), parent)
-        _sync(area.join(child))
-    _sync(area.path)
+        staging.sync(area.join(child))
+    staging.sync(area.path)
+    faults.point('chain.synced')
 
 
 def _check_link(path, parent):
@@ -153,28 +220,107 @@ def _check_with_tool(path, name):
         raise errors.UnsafeImage("vhd-util refuses '%s': %s" % (name, completed.first_line()))
 
 
-def publish(area, repository, uuids):
+def publish(area, repository, uuids, check):
     """Move a relinked chain, leaf first in `uuids`, into the SR: all of it or, on an error, nothing.
 
-    Raises errors.StorageError.
+    The journal comes first: a process that dies here leaves what recover() finishes or undoes.  SM's lock `sr` is held, so no
+    scan sees a part of it; where the lock does not reach, on a shared SR of which this host is not the coordinator, the order
+    alone keeps a scan right.  check() is called while the lock is waited for.
+    Raises errors.StorageError, errors.RetryableError.
     """
-    base_first = list(reversed(uuids))
-    with termination.Shield():
-        published = []
+    base_first = ['%s.vhd' % uuid for uuid in reversed(uuids)]
+    with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S, check), termination.Shield():
+        faults.point('publish.begun')
+        area.begin_journal(base_first)
+        faults.point('publish.journalled')
+        journal = [(area.stat(name).st_ino, name) for name in base_first]
         try:
             with staging.StorageErrors('cannot publish in the SR'):
-                for uuid in base_first:
-                    _move_in(area.join('%s.vhd' % uuid), repository.vhd_path(uuid))
-                    published.append(uuid)
-            for uuid in base_first[:-1]:
-                _set_hidden(repository.vhd_path(uuid), True)
-                _sync(repository.vhd_path(uuid))
-            _sync(repository.path)
+                for name in base_first:
+                    _move_in(area.join(name), os.path.join(repository.path, name))
+                    faults.point('publish.linked')
+                faults.point('publish.leaf_linked')
+                _complete(repository, journal)
         except BaseException:
-            for uuid in reversed(published):
-                os.unlink(repository.vhd_path(uuid))
+            _undo(repository, journal)
+            area.end_journal()
             raise
+        area.end_journal()
     log.info('published %s in %s', ', '.join(base_first), repository.path)
+
+
+def _complete(repository, journal):
+    """Hide the parents of a published chain and bring its names to the disk."""
+    for inode, name in journal[:-1]:
+        path = os.path.join(repository.path, name)
+        if _is_inode(path, inode):
+            _set_hidden(path, True)
+            staging.sync(path)
+            faults.point('publish.hidden')
+    staging.sync(repository.path)
+    faults.point('publish.synced')
+
+
+def _undo(repository, journal):
+    """Take the names of a chain whose leaf was not published out of the SR again, unless somebody builds on them."""
+    for inode, name in reversed(journal):
+        path = os.path.join(repository.path, name)
+        if _is_inode(path, inode) and not _has_children(repository, name):
+            os.unlink(path)
+    staging.sync(repository.path)
+
+
+def recover(repository, area_path, journal):
+    """Finish or undo what a dead process was publishing from `area_path`; `journal` is its list of (inode, name)."""
+    leaf_inode, leaf_name = journal[-1]
+    with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S), termination.Shield():
+        if _was_published(os.path.join(area_path, leaf_name), os.path.join(repository.path, leaf_name), leaf_inode):
+            _complete(repository, journal)
+            faults.point('sweep.finished')
+            log.warning('finished publishing %s, which a dead process had begun', leaf_name)
+        else:
+            _undo(repository, journal)
+            faults.point('sweep.undone')
+            log.warning('took back the parents of %s, which a dead process had not published', leaf_name)
+
+
+def _was_published(staged, final, inode):
+    if _is_inode(final, inode):
+        return True
+    try:
+        # SM may have given the leaf another name since: a snapshot does.
+        return os.stat(staged).st_nlink > 1
+    except EnvironmentError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return True  # moved, for want of hard links
+
+
+def _is_inode(path, inode):
+    try:
+        return os.lstat(path).st_ino == inode
+    except EnvironmentError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+
+
+def _has_children(repository, name):
+    for other in os.listdir(repository.path):
+        if other.endswith('.vhd') and other != name:
+            with open(os.path.join(repository.path, other), 'rb') as fileobj:
+                try:
+                    locators = vhd.read_metadata(fileobj).locators
+                except vhd.FormatError:
+                    continue
+            if any(os.path.basename(locator.path or '') == name for locator in locators):
+                return True
+    return False
+
+
+def sweep(repository):
+    """Finish or undo what dead processes left in the SR; returns the names of the staging directories removed."""
+    return staging.sweep(repository.path, lambda path, journal: recover(repository, path, journal))
 
 
 def _move_in(staged, final):
@@ -196,11 +342,3 @@ def _set_hidden(path, hidden):
 def _vhd_util(*arguments):
     proc.run(('vhd-util',) + arguments, _VHD_UTIL_DEADLINE_S)
 
-
-def _sync(path):
-    with staging.StorageErrors('cannot write to the SR'):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

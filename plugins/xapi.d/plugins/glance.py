@@ -31,6 +31,11 @@ CALLS = {
         Arg('api_version', args.API_VERSION, default=1, plain_default=2),
         Arg('task', args.TASK, default=None),
     ),
+    'sweep': Call(
+        'dom0_lib.image_transfer:sweep',
+        Arg('sr_path', args.SR_PATH),
+        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
+    ),
 }
 
 if __name__ == '__main__':

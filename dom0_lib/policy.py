@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which calls this host's administrator allows.
+
+    [policy] in /etc/dom0-plugins.conf
+    deny = xenhost.host_*, netwrap.*      calls by plug-in and function; * stands for any text
+    require_pool_admin = yes              for calls marked host-level: the caller must be a pool administrator
+
+Since xapi 25.22 VM.call_host_plugin lets a VM operator call any plug-in.  On the coordinator the session is the caller's, and
+tells; on another member it is always the coordinator's own, and cannot.
+"""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import errors
+from dom0_lib import settings
+from dom0_lib import xapi
+
+# The permission that host.call_plugin itself needs; of the roles only pool administrators have it.
+_PERMISSION = 'host.call_plugin'
+
+
+def authorize(session_ref, plugin, function, is_host_level):
+    """Raises errors.Denied, or errors.PluginError for settings that cannot be used."""
+    chosen = settings.load()
+    call = '%s.%s' % (plugin, function)
+    for pattern in chosen.deny:
+        if _matches(pattern.split('*'), call):
+            raise errors.Denied("%s is denied by '%s' in the settings of this host" % (call, pattern))
+    if is_host_level and chosen.require_pool_admin and not _is_pool_admin(session_ref):
+        raise errors.Denied('%s acts on the host itself: it needs the role of a pool administrator' % call)
+
+
+def _matches(parts, text):
+    """Whether `text` is the parts of a pattern with anything in between."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return text == first
+    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+        return False
+    position, end = len(first), len(text) - len(last)
+    for part in parts[1:-1]:
+        found = text.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
+
+
+def _is_pool_admin(session_ref):
+    session = xapi.connect(session_ref).xenapi.session
+    return session.get_is_local_superuser(session_ref) or _PERMISSION in session.get_rbac_permissions(session_ref)
