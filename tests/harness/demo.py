@@ -13,7 +13,7 @@ import sys
 import traceback
 
 MB = 1000 * 1000
-DISK_MB = 240
+DISK_MB = 210
 DISK_MINIMUM_MB = 8
 DEADLINE_S = 900
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)

@@ -27,6 +27,7 @@ _SPACE_FACTOR = 3
 _POLL_S = 0.05
 _FOREIGN_NAME = "another tenant's"
 
+_VDI_LINE = "           %-17s %-17s %9s %9s  %s"
 _NEXT = """\
   make sim     a simulated host that stays, for plug-ins of your own as well.
                It prints its URL, its UUID and how to call it in another shell:
@@ -150,17 +151,14 @@ def _show_vdis(scene, vdi):
         chain.append(vdi)
         vdi = records[vdi]["sm_config"].get("vhd-parent")
     others = [name for name in records if name not in chain]
-    screen.say()
-    screen.table(("VDI", "name", ">size", ">on disk", "parent"), [_describe_vdi(records[name]) for name in chain + others])
-
-
-def _describe_vdi(record):
-    return (_shorten(record["uuid"]), record["name_label"], format_size(record["virtual_size"]),
-            format_size(record["physical_utilisation"]), _shorten(record["sm_config"].get("vhd-parent", "-")))
+    screen.say(_VDI_LINE % ("VDI", "name", "size", "on disk", "parent"), style="dim")
+    for record in (records[name] for name in chain + others):
+        screen.say(_VDI_LINE % (_shorten(record["uuid"]), record["name_label"], format_size(record["virtual_size"]),
+                                format_size(record["physical_utilisation"]), _shorten(record["sm_config"].get("vhd-parent", "-"))))
 
 
 def _shorten(name):
-    return name if len(name) < 16 else name[:13] + "..."
+    return name if len(name) < 12 else name[:8] + "..."
 
 
 def _compare_content(scene, vdi, disk):
