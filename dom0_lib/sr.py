@@ -34,7 +34,7 @@ def locate(session_ref, sr_path):
     """The Repository at `sr_path`, a dom0 path that dom0_lib.args has checked.
 
     It must be `<SR mount>/<name>`, and lead, links followed, to a directory below the SR mount; any other path must be the
-    `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError.
+    `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError, and what xapi.Errors raises.
     """
     mount, _, name = sr_path.rpartition('/')
     if mount in _MOUNTS:
@@ -52,8 +52,9 @@ def locate(session_ref, sr_path):
 
 
 def _pbd_paths(session_ref):
-    api = xapi.connect(session_ref).xenapi
-    this_host = api.session.get_this_host(session_ref)
-    records = api.PBD.get_all_records().values()
+    with xapi.Errors('cannot list the PBDs'):
+        api = xapi.connect(session_ref).xenapi
+        this_host = api.session.get_this_host(session_ref)
+        records = api.PBD.get_all_records().values()
     return [record['device_config'].get('path') for record in records
             if record['host'] == this_host and record['currently_attached']]
