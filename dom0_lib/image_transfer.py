@@ -17,6 +17,7 @@ from dom0_lib import sr
 from dom0_lib import staging
 from dom0_lib import tarball
 from dom0_lib import task_watch
+from dom0_lib import termination
 from dom0_lib import vhd_chain
 
 # Made on the fly by the cloud; old images may carry one.
@@ -60,7 +61,10 @@ def _download_once(image, repository, uuid_stack, watch):
         vhd_chain.check(area, names)
         vhd_chain.relink(area, names, uuids)
         watch.check()
-        vhd_chain.publish(area, repository, uuids)
+        with termination.Shield():
+            vhd_chain.publish(area, repository, uuids)
+            # A caller that hears of a signal repeats the call, and would find its uuids taken.
+            termination.settle()
     return uuids[0]
 
 
@@ -210,4 +214,3 @@ def _frame(deflater, blocks):
     for block in blocks:
         yield block
     yield deflater.trailer()
-
