@@ -250,4 +250,3 @@ def _frame(deflater, blocks):
     for block in blocks:
         yield block
     yield deflater.trailer()
-

@@ -36,7 +36,7 @@ def locate(session_ref, sr_path):
     """The Repository at `sr_path`, a dom0 path that dom0_lib.args has checked.
 
     It must be `<SR mount>/<uuid>`, and lead, links followed, to a directory below the SR mount; any other path must be the
-    `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError.
+    `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError, and what xapi.Errors raises.
     """
     mount, _, uuid = sr_path.rpartition('/')
     if mount in _MOUNTS and args.is_uuid(uuid):
@@ -53,9 +53,10 @@ def locate(session_ref, sr_path):
 
 
 def _find_by_pbd_path(session_ref, sr_path):
-    api = xapi.connect(session_ref).xenapi
-    this_host = api.session.get_this_host(session_ref)
-    for record in api.PBD.get_all_records().values():
-        if record['device_config'].get('path') == sr_path and record['host'] == this_host and record['currently_attached']:
-            return api.SR.get_uuid(record['SR'])
+    with xapi.Errors('cannot list the PBDs'):
+        api = xapi.connect(session_ref).xenapi
+        this_host = api.session.get_this_host(session_ref)
+        for record in api.PBD.get_all_records().values():
+            if record['device_config'].get('path') == sr_path and record['host'] == this_host and record['currently_attached']:
+                return api.SR.get_uuid(record['SR'])
     raise errors.StorageError("sr_path '%s' is neither %s/<uuid> nor the path of an attached PBD" % (sr_path, paths.SR_MOUNT))

@@ -57,6 +57,12 @@ class Shield(object):
             _end(signal_number)
 
 
+def settle():
+    """What the call was to do is done: from now on such a signal is ignored, and the process ends with its answer."""
+    _State.ending = True
+    _State.pending = None
+
+
 def die_of(signal_number):
     """End this process by the signal itself: XAPI reports `signal: SIGTERM` and callers retry on that word."""
     compat.raw_signal.signal(signal_number, compat.raw_signal.SIG_DFL)

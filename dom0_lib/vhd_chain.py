@@ -246,6 +246,8 @@ def publish(area, repository, uuids, check):
             area.end_journal()
             raise
         area.end_journal()
+        # A caller that hears of a signal repeats the call, and would find its uuids taken.
+        termination.settle()
     log.info('published %s in %s', ', '.join(base_first), repository.path)
 
 

@@ -24,6 +24,26 @@ def connect(session_ref):
     return session
 
 
+class Errors(object):
+    """`with Errors(what):` turns what XAPI refuses into errors.PluginError, and that it cannot be reached into
+    errors.RetryableError; both begin with `what`.
+    """
+
+    def __init__(self, what):
+        self._what = what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if not isinstance(value, Exception) or isinstance(value, errors.PluginError):
+            return
+        if is_failure(value):
+            # What follows the code may be a session's reference, or another secret.
+            raise errors.PluginError('%s: XAPI answered %s' % (self._what, value.details[0]))
+        raise errors.RetryableError('%s: XAPI cannot be reached: %s' % (self._what, compat.to_text(value) or kind.__name__))
+
+
 def is_failure(error):
     """Whether XAPI itself refused a call, so that the same call would be refused again."""
     import XenAPI

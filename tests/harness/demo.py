@@ -13,7 +13,7 @@ import sys
 import traceback
 
 MB = 1000 * 1000
-DISK_MB = 240
+DISK_MB = 210
 DISK_MINIMUM_MB = 8
 DEADLINE_S = 900
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
@@ -76,11 +76,13 @@ def _fail(text, status):
 
 
 def _describe(error):
-    """One line about what nobody expected: what and where."""
-    text = ", ".join(map(str, getattr(error, "details", ()))) or str(error)
+    """One line: XAPI's own words, or about what nobody expected what and where."""
+    details = getattr(error, "details", None)
+    if details:
+        return "XAPI answers %s" % ", ".join(details)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return "%s: %s (%s, line %d)" % (
-        type(error).__name__, " ".join(text.split()), os.path.basename(place.filename), place.lineno)
+        type(error).__name__, " ".join(str(error).split()), os.path.basename(place.filename), place.lineno)
 
 
 if __name__ == "__main__":

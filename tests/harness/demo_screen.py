@@ -4,12 +4,9 @@
 import contextlib
 import time
 
-from rich import box
 from rich.console import Console
 from rich.filesize import decimal
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 _REDRAWS_PER_S = 10
 # The rate of less is that of a request, not of data.
@@ -33,15 +30,6 @@ class Screen(object):
 
     def title(self, text):
         self.say("\n%s" % text, style="bold")
-
-    def table(self, names, rows):
-        """Columns whose name begins with > are right-aligned."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 1))
-        for name in names:
-            table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        self._console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
     @contextlib.contextmanager
     def step(self, name, total_bytes=None):

@@ -27,6 +27,16 @@ _SPACE_FACTOR = 3
 _POLL_S = 0.05
 _FOREIGN_NAME = "another tenant's"
 
+_VDI_LINE = "           %-17s %-17s %9s %9s  %s"
+_NEXT = """\
+  make sim     a simulated host that stays, for plug-ins of your own as well.
+               It prints its URL, its UUID and how to call it in another shell:
+                 .venvs/host/bin/python -m tests.harness.xe -s URL \\
+                   host-call-plugin host-uuid=UUID \\
+                   plugin=dom0_plugin_version.py fn=get_version
+  make test    every test, with the plug-ins under every Python that a dom0 has
+  README.md    what there is, and how to install it on a host"""
+
 # What the steps share. directory: for temporary files; sr: a StorageRepository of the pool; session: of its XAPI.
 Scene = collections.namedtuple("Scene", "screen directory pool sr session service")
 Image = collections.namedtuple("Image", "id size_bytes")
@@ -52,10 +62,7 @@ def run(data_bytes, start_cleanup):
         _compare_content(scene, vdi, disk)
         _show_refusal(scene, foreign_vdi)
     screen.title("Done in %.0f s, and nothing is left behind. Try next" % screen.seconds)
-    screen.say("  make sim     a simulated host that stays, to call plug-ins on, yours too;\n"
-               "               it prints its URL and a sample call\n"
-               "  make test    every test, with the plug-ins under every Python that a dom0 has\n"
-               "  README.md    the calls there are, and how to install them on a host")
+    screen.say(_NEXT)
 
 
 def _set_stage(screen, data_bytes, stack):
@@ -65,7 +72,7 @@ def _set_stage(screen, data_bytes, stack):
     service = stack.enter_context(ImageServiceProcess("--directory", _make_directory(directory, "service")))
     screen.title("A disk image becomes a VDI: host.call_plugin, glance.py, download_vhd2")
     screen.say("  host     simulated; XAPI answers at %s" % pool.url)
-    screen.say("  plug-ins each call a process of Python %s, started as XAPI starts it" % platform.python_version())
+    screen.say("  plug-ins a process for each call, Python %s, started as XAPI does" % platform.python_version())
     screen.say("  images   a small OpenStack Glance at %s" % service.url)
     return Scene(screen, directory, pool, pool.srs[0], pool.login(), service)
 
@@ -144,17 +151,14 @@ def _show_vdis(scene, vdi):
         chain.append(vdi)
         vdi = records[vdi]["sm_config"].get("vhd-parent")
     others = [name for name in records if name not in chain]
-    screen.say()
-    screen.table(("VDI", "name", ">size", ">on disk", "parent"), [_describe_vdi(records[name]) for name in chain + others])
-
-
-def _describe_vdi(record):
-    return (_shorten(record["uuid"]), record["name_label"], format_size(record["virtual_size"]),
-            format_size(record["physical_utilisation"]), _shorten(record["sm_config"].get("vhd-parent", "-")))
+    screen.say(_VDI_LINE % ("VDI", "name", "size", "on disk", "parent"), style="dim")
+    for record in (records[name] for name in chain + others):
+        screen.say(_VDI_LINE % (_shorten(record["uuid"]), record["name_label"], format_size(record["virtual_size"]),
+                                format_size(record["physical_utilisation"]), _shorten(record["sm_config"].get("vhd-parent", "-"))))
 
 
 def _shorten(name):
-    return name if len(name) < 16 else name[:13] + "..."
+    return name if len(name) < 12 else name[:8] + "..."
 
 
 def _compare_content(scene, vdi, disk):

@@ -66,7 +66,7 @@ class Dom0(object):
         return self.root + dom0_path
 
     def close(self):
-        self.processes.kill_all()
+        self.processes.close()
         self.log.close()
         self._close_namespace()
 

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One host of the pool: its control domain, its records, and xapi's doors to it."""
 
-import traceback
+import functools
 import uuid
 
-from tests.harness.failures import Failure, Fault
-from tests.harness.faults import XapiDied
 from tests.harness.rpc_server import RpcServer
 from tests.harness.sm_locks import SmLocks
-from tests.harness.xapi import internal_error
 
 MEMORY_TOTAL_BYTES = 16 << 30
 _GIB = 1 << 30
@@ -75,19 +72,16 @@ class Host(object):
 
     # Life
 
-    def start_xapi(self, serve, on_death, port):
+    def start_xapi(self, serve, port):
         """Open the doors; a port once chosen is kept. serve: function(host, method, params) -> result."""
-        def serve_http(method, params):
-            return _logged(self, serve, self, method, params)
-
         def serve_socket(method, params):
             # A member passes on what comes from its own dom0, but does not log anybody in.
             is_login = method.startswith("session.") and "login" in method
-            return _logged(self, serve, self if is_login else self.coordinator, method, params)
+            return serve(self if is_login else self.coordinator, method, params)
 
-        http = RpcServer((self.ip, self._port or port), serve_http, on_death)
+        http = RpcServer((self.ip, self._port or port), functools.partial(serve, self))
         self._port = http.address[1]
-        self._servers = [http, RpcServer(self.dom0.socket_path, serve_socket, on_death)]
+        self._servers = [http, RpcServer(self.dom0.socket_path, serve_socket)]
 
     def stop_xapi(self):
         servers, self._servers = self._servers, []
@@ -124,14 +118,3 @@ class Host(object):
             inventory.writelines("%s='%s'\n" % line for line in lines)
         with open(self.dom0.locate("/etc/xapi.conf"), "w") as configuration:
             configuration.write("# relax-xsm-sr-check = true\nlog = xapi\n")
-
-
-def _logged(host, serve, *call):
-    """Errors of the host itself are for its developer: the client gets INTERNAL_ERROR, syslog the traceback."""
-    try:
-        return serve(*call)
-    except (Failure, Fault, XapiDied):
-        raise
-    except Exception as error:
-        host.dom0.log.write("xapi: %s" % traceback.format_exc())
-        raise internal_error(error)

@@ -22,12 +22,14 @@ import resource
 import signal
 import subprocess
 import tempfile
+import time
 
 from tests.harness import plugin_reply
 from tests.harness import xapi_xml
 from tests.harness.failures import Failure
 
 _OPEN_FILES_MAX = 1024
+_CLOSE_TIMEOUT_S = 10
 _RESET_SIGNALS = [number for number in signal.valid_signals()
                   if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE)]
 
@@ -46,6 +48,7 @@ class PluginProcess(object):
         self._spool_dir = spool_dir
         self._log = log
         self._running = {}
+        self._calls = set()
         self.namespace = None
 
     def call(self, path, function, session_ref, arguments):
@@ -60,22 +63,32 @@ class PluginProcess(object):
     def running_pids(self):
         return list(self._running)
 
-    def kill_all(self):
-        """Kill what still runs, with what it started: a plug-in leads its own session."""
-        for pid in self.running_pids():
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    def close(self):
+        """Kill what still runs, with what it started: a plug-in leads its own session. Raises TimeoutError."""
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        while self._calls:
+            for pid in self.running_pids():
+                try:
+                    os.killpg(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            if time.monotonic() > deadline:
+                raise TimeoutError("plug-ins still run after %d s: %s" % (_CLOSE_TIMEOUT_S, self.running_pids()))
+            time.sleep(0.01)
 
     def _run(self, path, argument):
-        with tempfile.NamedTemporaryFile(dir=self._spool_dir, prefix="out-") as output, \
-                tempfile.NamedTemporaryFile(dir=self._spool_dir, prefix="err-") as errors:
-            pid, status = self._execute(path, argument, output.name, errors.name)
-            if status != 0:
-                # The daemon of XenServer 8 and XCP-ng 8.3 does this, secrets in the arguments included.
-                self._log("forkexecd: %s (%s %s) %s" % (pid, path, _to_text(argument), _describe_status(status)))
-            return status, output.read(), errors.read()
+        call = object()
+        self._calls.add(call)
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._spool_dir, prefix="out-") as output, \
+                    tempfile.NamedTemporaryFile(dir=self._spool_dir, prefix="err-") as errors:
+                pid, status = self._execute(path, argument, output.name, errors.name)
+                if status != 0:
+                    # The daemon of XenServer 8 and XCP-ng 8.3 does this, secrets in the arguments included.
+                    self._log("forkexecd: %s (%s %s) %s" % (pid, path, _to_text(argument), _describe_status(status)))
+                return status, output.read(), errors.read()
+        finally:
+            self._calls.remove(call)
 
     def _execute(self, path, argument, output_path, errors_path):
         """Process id (0 if there never was a process) and status: exit code, or a signal's number below zero."""

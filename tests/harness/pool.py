@@ -64,6 +64,7 @@ class Pool(object):
         self.srs = []
         self._port = port
         self._stopping = threading.Event()
+        self._life_lock = threading.Lock()
         self._sessions = Sessions(self.database, self.clock, [
             User(self.username, self.password, "pool-admin", ""),
             User(self.operator_username, self.operator_password, "vm-operator", "S-1-5-21-1-2-3-1001")])
@@ -73,7 +74,7 @@ class Pool(object):
         services = [self._sessions, self._tasks, self._storage, self._block_devices,
                     PluginCalls(self.database, self._sessions, self._find_host)]
         messages = itertools.chain(generic_messages(self.database), *(collect_messages(service) for service in services))
-        self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults)
+        self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults, self.stop_xapi)
         self._is_temporary = root is None
         self.root = os.path.abspath(root or _choose_root())
         pythons = [python] * hosts if isinstance(python, str) else list(python)
@@ -137,15 +138,17 @@ class Pool(object):
 
     def start_xapi(self):
         """Open every host's doors (again), at the addresses they had before."""
-        for host in self.hosts:
-            host.start_xapi(self._xapi.serve, self.stop_xapi, self._port)
+        with self._life_lock:
+            for host in self.hosts:
+                host.start_xapi(self._xapi.serve, self._port)
 
     def stop_xapi(self):
         """xapi ends: connections are cut, sessions and tasks are gone, plug-ins go on without it."""
-        for host in self.hosts:
-            host.stop_xapi()
-        self._tasks.destroy_all()
-        self._sessions.close_all()
+        with self._life_lock:
+            for host in self.hosts:
+                host.stop_xapi()
+            self._tasks.destroy_all()
+            self._sessions.close_all()
 
     def stop(self):
         """End everything, plug-ins that still run as well, and remove the temporary trees."""

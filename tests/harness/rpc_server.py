@@ -53,7 +53,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             codec = _JsonRpc if self.path.split("?")[0] == "/jsonrpc" else _XmlRpc
             content_type, answer = codec(self.server.serve).answer(body)
         except XapiDied:
-            self.server.on_death()
             self.close_connection = True
             return
         except Exception as error:
@@ -136,9 +135,9 @@ class _UnixServer(_ServerMixIn, socketserver.UnixStreamServer):
 
 
 class RpcServer(object):
-    """One door. serve: function(method, params) -> result; on_death: called when a call raised XapiDied."""
+    """One door. serve: function(method, params) -> result."""
 
-    def __init__(self, address, serve, on_death):
+    def __init__(self, address, serve):
         """address: (host, port), port 0 for any free one; or the path of a Unix socket."""
         if isinstance(address, str):
             if os.path.lexists(address):
@@ -147,7 +146,6 @@ class RpcServer(object):
         else:
             self._server = _HttpServer(address, _Handler)
         self._server.serve = serve
-        self._server.on_death = on_death
         self._server.connections = set()
         self.address = self._server.server_address
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05},

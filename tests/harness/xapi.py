@@ -7,6 +7,7 @@ Sources: ocaml/idl/ocaml_backend/gen_server.ml, ocaml/xapi/server_helpers.ml in 
 """
 
 import threading
+import traceback
 
 from tests.harness.failures import Failure, Fault
 from tests.harness.faults import XapiDied
@@ -17,11 +18,13 @@ _ASYNC = "Async."
 
 class Xapi(object):
 
-    def __init__(self, messages, sessions, tasks, faults):
+    def __init__(self, messages, sessions, tasks, faults, on_death):
+        """on_death: called when a fault ends xapi."""
         self._messages = {message.name: message for message in messages}
         self._sessions = sessions
         self._tasks = tasks
         self._faults = faults
+        self._on_death = on_death
         sessions.grant({message.name: message.role for message in self._messages.values()})
 
     def method_names(self):
@@ -48,8 +51,18 @@ class Xapi(object):
         return task_ref
 
     def _run(self, message, context, arguments):
-        self._faults.apply(message.name)
-        return message.run(context, *arguments)
+        try:
+            self._faults.apply(message.name)
+            return message.run(context, *arguments)
+        except XapiDied:
+            self._on_death()
+            raise
+        except (Failure, Fault):
+            raise
+        except Exception as error:
+            # An error of the simulated host itself: the client gets what XAPI makes of any exception, its developer the rest.
+            context.host.dom0.log.write("xapi: %s" % traceback.format_exc())
+            raise Failure("INTERNAL_ERROR", "%s: %s" % (type(error).__name__, error))
 
     def _run_task(self, message, context, arguments):
         try:
@@ -59,9 +72,6 @@ class Xapi(object):
         except XapiDied:
             # The task went with the process that would have finished it.
             pass
-        except Exception as error:
-            self._tasks.fail(context.task_ref, internal_error(error).details)
-            raise
 
 
 def _bind(message, params):
@@ -72,8 +82,3 @@ def _bind(message, params):
     values = [convert(kind, value)
               for kind, value in zip((("ref",) if message.has_session else ()) + message.kinds, params)]
     return (values[0], values[1:]) if message.has_session else (None, values)
-
-
-def internal_error(error):
-    """What XAPI makes of an exception it has no code for."""
-    return Failure("INTERNAL_ERROR", "%s: %s" % (type(error).__name__, error))

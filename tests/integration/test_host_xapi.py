@@ -165,7 +165,7 @@ def test_vm_must_run_for_its_hosts_plugins(pool, session):
     ({"k": {"a": "b"}}, "{a:S(b)}"),
     ({"k": xmlrpc.client.Binary(b"raw")}, "B64(raw)"),
     ({"fine": "x", "k": 30}, "I(30)"),
-], ids=repr)
+], ids=["int", "bool", "nil", "double", "array", "struct", "base64", "int among text"])
 def test_plugin_arguments_that_are_no_text_are_refused(pool, session, arguments, found):
     details = details_of(session.xenapi.host.call_plugin, pool.hosts[0].ref, "absent", "fn", arguments)
     assert details == ["INTERNAL_ERROR", "Failure(\"Expected string, got '%s'\")" % found]
@@ -499,6 +499,21 @@ def test_xapi_dies_in_the_middle_of_a_call(pool, session):
     assert pool.login().xenapi.host.get_all() == [pool.hosts[0].ref]
 
 
+def test_xapi_dies_in_an_async_call(pool, session):
+    pool.faults.die("host.call_plugin")
+    session.xenapi.Async.host.call_plugin(pool.hosts[0].ref, "absent", "fn", {})
+    wait_for(lambda: not _answers(pool))
+    pool.start_xapi()
+    assert pool.login().xenapi.task.get_all() == []
+
+
+def _answers(pool):
+    try:
+        return bool(pool.login())
+    except OSError:
+        return False
+
+
 def test_plugin_outlives_its_xapi(pool, session):
     pool.hosts[0].dom0.add_plugin("waiting", WAITING + "touch \"$DOM0_ROOT/tmp/done\"\n")
     session.xenapi.Async.host.call_plugin(pool.hosts[0].ref, "waiting", "fn", {})
@@ -513,5 +528,8 @@ def test_error_inside_the_host_is_told_to_client_and_log(pool, session):
     pool.hosts[0].dom0.add_plugin("session", SESSION_OF_CALL)
     details = details_of(session.xenapi.host.call_plugin, pool.hosts[0].ref, "session", "fn", {})
     assert details[0] == "INTERNAL_ERROR" and "FileNotFoundError" in details[1]
-    assert any("Traceback" in line for line in pool.hosts[0].syslog_lines())
+    task = session.xenapi.Async.host.call_plugin(pool.hosts[0].ref, "session", "fn", {})
+    wait_for(lambda: session.xenapi.task.get_status(task) == "failure")
+    assert session.xenapi.task.get_error_info(task)[0] == "INTERNAL_ERROR"
+    assert len([line for line in pool.hosts[0].syslog_lines() if "Traceback" in line]) == 2
     os.mkdir(pool.hosts[0].dom0.locate("/opt/harness/spool"))

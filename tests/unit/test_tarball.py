@@ -326,3 +326,28 @@ def test_memory_is_bounded():
         reader.feed(b'\0' * 65536)
     assert longest == [65536] * 100
     assert reader._header == b''
+
+
+# Writing
+
+@pytest.mark.parametrize('size_bytes', [0, 1, 511, 512, 513, 1 << 20])
+def test_what_is_written_is_read_by_all(size_bytes, tmpdir):
+    data = (NOISE * 700)[:size_bytes]
+    archive = tarball.pack_header('0.vhd', size_bytes) + data + tarball.padding(size_bytes) + tarball.END
+    assert read(archive, 513) == [('0.vhd', data)]
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        member = opened.next()
+        assert (member.name, member.mtime, member.isreg(), member.mode) == ('0.vhd', 0, True, 0o644)
+        assert opened.extractfile(member).read() == data
+        assert opened.next() is None
+    path = tmpdir.join('archive.tar')
+    path.write(archive, 'wb')
+    subprocess.check_call(['tar', '-C', str(tmpdir), '-xf', str(path)])
+    assert tmpdir.join('0.vhd').read('rb') == data
+
+
+@pytest.mark.parametrize('size_bytes', [(8 << 30) - 1, 8 << 30, 2 << 40])
+def test_headers_of_large_files(size_bytes):
+    header = tarball.pack_header('15.vhd', size_bytes)
+    assert len(header) == 512
+    assert tarfile.TarInfo.frombuf(*[header] if bytes is str else [header, 'utf-8', 'strict']).size == size_bytes

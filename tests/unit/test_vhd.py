@@ -109,6 +109,19 @@ class Disk(object):
         return record.seal() if name in self.seal else record.pack()
 
 
+class Watched(object):
+    """A file that notes how much is read at once."""
+
+    def __init__(self, fileobj):
+        self._file = fileobj
+        self.seek, self.tell = fileobj.seek, fileobj.tell
+        self.largest_read = 0
+
+    def read(self, size):
+        self.largest_read = max(self.largest_read, size)
+        return self._file.read(size)
+
+
 def name_problems(disk, now=NOW):
     return set(problem.name for problem in vhd_check.find_problems(disk.build(), now=now))
 
@@ -165,7 +178,7 @@ def test_any_changed_byte_of_a_footer_is_noticed():
 
 
 @pytest.mark.parametrize('size, geometry', [
-    (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
+    (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (17 * (15 * 1024 + 1) * 512, (960, 16, 17)), (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
     (2040 * 1024 * MIB, (65535, 16, 255))])
 def test_geometry(size, geometry):
     assert vhd.compute_geometry(size) == geometry
@@ -263,6 +276,23 @@ def test_what_is_too_short_is_no_vhd(size):
         vhd.read_metadata(io.BytesIO(Disk().build().getvalue()[:size]))
 
 
+@pytest.mark.parametrize('fields', [
+    {'data_length': 513}, {'data_length': 0xffffffff}, {'data_length': 20000, 'data_space': 20480},
+    {'data_offset': 10 ** 9}, {'data_offset': vhd.NO_OFFSET}])
+def test_data_of_an_impossible_locator_are_not_read(fields):
+    disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    metadata = vhd.read_metadata(disk.build())
+    assert [locator.data is None for locator in metadata.locators] == [False, False]
+    locators = [vhd.Locator.parse(locator.pack()) for locator in disk.locators]
+    for name, value in fields.items():
+        setattr(locators[1], name, value)
+    disk.patches.append((512 + 576 + 24, locators[1].pack()))
+    watched = Watched(disk.build())
+    metadata = vhd.read_metadata(watched)
+    assert [locator.data is None for locator in metadata.locators] == [False, True]
+    assert watched.largest_read <= 1024
+
+
 @pytest.mark.parametrize('offset', [10 ** 9, vhd.NO_OFFSET, vhd.NO_OFFSET - 1024])
 def test_header_beyond_the_file(offset):
     disk = Disk()
@@ -314,6 +344,37 @@ def test_no_damage_escapes_as_another_error(data):
     ids=['dynamic', 'empty', 'two blocks', 'fixed', 'differencing'])
 def test_a_sound_disk_has_no_problems(disk):
     assert vhd_check.find_problems(disk.build(), now=NOW) == []
+
+
+def test_locators_may_follow_the_blocks():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    move_locator_behind(disk, 0)
+    assert name_problems(disk) == set()
+
+
+def test_a_locator_may_fill_its_space():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    disk.locators[0].data = b'file://./'.ljust(512, b'x')
+    disk.locators[0].data_length = 512
+    assert name_problems(disk) == set()
+
+
+def test_only_a_child_has_a_parent_timestamp():
+    disk = Disk()
+    disk.header.parent_timestamp = 0xffffffff
+    assert name_problems(disk) == set()
+
+
+def test_nothing_but_metadata():
+    """A batmap, or a BAT, that ends where the footer begins is checked like any other."""
+    disk = Disk(blocks=())
+    disk.patches.append((2560, b'\1'))
+    assert name_problems(disk) == {'batmap_checksum'}
+    raw = Disk(blocks=(7,))
+    raw.footer.creator = b'qemu'
+    whole = raw.build().getvalue()
+    assert [problem.name for problem in vhd_check.find_problems(io.BytesIO(whole[:2048] + whole[-512:]), now=NOW)] == [
+        'block_outside_file']
 
 
 def set_footer(**fields):
@@ -439,7 +500,9 @@ DIFFERENCING_DAMAGES = [
     ('locator at the end of all', lambda disk: set_locator_offset(disk, vhd.NO_OFFSET), [
         'metadata_outside_file', 'metadata_unaligned']),
     ('locator over another', lambda disk: set_locator_offset(disk, 3072), ['metadata_overlap']),
+    ('locator over the header of the batmap', lambda disk: set_locator_offset(disk, 2048), ['metadata_overlap']),
     ('block over a locator', set_bat(7), ['block_overlaps_metadata']),
+    ('locator over the end of a block', lambda disk: move_locator_behind(disk, -512), ['block_overlaps_metadata']),
     ('a code twice', set_locator(1, code=vhd.MACX), ['locator_duplicate']),
 ]
 FIXED_DAMAGES = [
@@ -457,6 +520,12 @@ def set_locator_offset(disk, offset):
     disk.seal.remove('header')
     disk.header.set_locators(locators)
     disk.patches.append((512, disk.header.seal()))
+
+
+def move_locator_behind(disk, distance):
+    """Put the second locator behind the only block, which ends at sector 15 + 4097."""
+    disk.gap = 512
+    set_locator_offset(disk, 512 * (15 + 4097) + distance)
 
 
 def move_header(disk, offset):
@@ -594,19 +663,6 @@ def largest(tmp_path):
         target.seek(512 * (first + 4097 * blocks))
         target.write(footer.seal())
         yield target
-
-
-class Watched(object):
-    """A file that notes how much is read at once."""
-
-    def __init__(self, fileobj):
-        self._file = fileobj
-        self.seek, self.tell = fileobj.seek, fileobj.tell
-        self.largest_read = 0
-
-    def read(self, size):
-        self.largest_read = max(self.largest_read, size)
-        return self._file.read(size)
 
 
 def test_the_largest_disk_is_checked_in_pieces(largest):

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo`, as far as it goes without make: a small disk, in an environment that holds next to nothing."""
+
+import os
+import pty
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DEADLINE_S = 120
+DIGEST = r"\n  put on the disk, SHA-256\n      ([0-9a-f]{64})\n  read from the SR\n      ([0-9a-f]{64})\n"
+
+
+@pytest.fixture
+def directory():
+    """For temporary files. Short, so that all of them are in it."""
+    path = os.path.join(tempfile.gettempdir(), "demo-%s" % secrets.token_hex(4))
+    os.mkdir(path)
+    yield path
+    shutil.rmtree(path)
+
+
+def start(directory, *options, **streams):
+    environ = {"PATH": os.environ["PATH"], "HOME": directory, "TMPDIR": directory, "TERM": "xterm"}
+    return subprocess.Popen([sys.executable, "-m", "tests.harness.demo"] + list(options), cwd=CHECKOUT, env=environ,
+                            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True, **streams)
+
+
+def run(directory, *options):
+    """Exit status, stdout, stderr."""
+    process = start(directory, *options, stdout=subprocess.PIPE)
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, output, errors
+
+
+def test_a_disk_arrives_as_it_was(directory):
+    status, output, errors = run(directory, "--size", "16")
+    assert errors == ""
+    assert status == 0
+    put, read = re.search(DIGEST, output).groups()
+    assert put == read
+    assert re.search(r"\n  etc/motd: written to the leaf, over what the base has\n", output)
+    for name in ("disk", "pack", "upload", "import"):
+        assert re.search(r"\n  %-8s .+ [0-9.]+ s +[0-9.]+ MB/s\n" % name, output)
+    assert len(re.findall(r"  base copy  ", output)) == 2
+    assert re.search(r"\n      UnsafeImage\n      0\.vhd: .*\n.*\n  The SR is as it was: 4 files", output)
+    assert os.listdir(directory) == []
+    # A pipe gets plain lines, and a terminal has room for them.
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", output)
+    assert [line for line in output.splitlines() if len(line) > 80] == []
+
+
+def test_a_terminal_gets_bars(directory):
+    reader, writer = pty.openpty()
+    process = start(directory, "--size", "8", stdout=writer)
+    os.close(writer)
+    output = b""
+    try:
+        for data in iter(lambda: os.read(reader, 65536), b""):
+            output += data
+    except OSError:
+        pass  # how the end of a terminal reads
+    finally:
+        os.close(reader)
+    assert process.communicate(timeout=DEADLINE_S) == (None, "")
+    assert process.returncode == 0
+    for name in (b"pack", b"upload", b"import"):
+        assert re.search(rb"\r[^\n]*%s +\x1b[^\n]* of [0-9.]+ MB" % name, output)
+    # The cursor is visible again.
+    assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")
+
+
+@pytest.mark.parametrize("title", ["A disk with files", "      \"extra_headers\""])
+def test_an_interruption_leaves_nothing(directory, title):
+    process = start(directory, "--size", "24", stdout=subprocess.PIPE)
+    for line in process.stdout:
+        if line.startswith(title):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, errors) == (128 + signal.SIGINT, "demo: interrupted; nothing is left behind\n")
+    assert os.listdir(directory) == []
+
+
+def test_too_little_space_is_one_line(directory):
+    status, output, errors = run(directory, "--size", str(10 ** 9))
+    assert (status, output) == (1, "")
+    assert re.match(r"demo: %s has less than [0-9.]+ PB free: .*TMPDIR.*\n\Z" % directory, errors)
+    assert os.listdir(directory) == []

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains on their way into an SR.  vhd-util is the harness's stand-in, run by the host's Python whatever Python tests here."""
+
+from __future__ import absolute_import, division
+
+import ctypes
+import os
+import stat
+import struct
+
+import pytest
+
+from dom0_lib import errors
+from dom0_lib import sr
+from dom0_lib import staging
+from dom0_lib import vhd
+from dom0_lib import vhd_chain
+from tests import conftest
+from tests.unit.test_vhd import Disk
+
+LEAF, PARENT, BASE = ('%s%s' % (digit * 8, '-0000-4000-8000-000000000000') for digit in '123')
+UUIDS = [LEAF, PARENT, BASE]
+CREATED_AT = 1400000000
+
+# What the tests do to vhd-util, in the words of a shell: it logs each call, and some do something else.
+WRAPPER = """#!/bin/sh
+echo "$*" >> '{directory}/calls'
+case "$*" in {pattern}) {action};; esac
+exec '{python}' -IS '{directory}/stand-in' "$@"
+"""
+STAND_IN = """
+import sys
+sys.path.insert(0, {checkout!r})
+from tests.harness import vhd_util
+sys.exit(vhd_util.main(sys.argv))
+"""
+
+
+class VhdUtil(object):
+    """The program on PATH; `calls` are its arguments so far."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        directory.join('stand-in').write(STAND_IN.format(checkout=conftest.CHECKOUT))
+        self.change('no-call')
+
+    def change(self, pattern, action='echo the reason; exit 22'):
+        """Let calls whose arguments match a shell pattern do something else."""
+        program = self._directory.join('vhd-util')
+        program.write(WRAPPER.format(
+            directory=self._directory, python=os.path.join(conftest.ENVIRONMENTS, 'host', 'bin', 'python'),
+            pattern=pattern, action=action))
+        program.chmod(0o755)
+
+    @property
+    def calls(self):
+        return self._directory.join('calls').read().splitlines()
+
+
+@pytest.fixture
+def vhd_util(tmpdir, monkeypatch):
+    program = VhdUtil(tmpdir.mkdir('bin'))
+    monkeypatch.setenv('PATH', '%s:%s' % (tmpdir.join('bin'), os.environ['PATH']))
+    return program
+
+
+@pytest.fixture
+def repository(tmpdir):
+    return sr.Repository(str(tmpdir.mkdir('sr')))
+
+
+@pytest.fixture
+def area(repository):
+    with staging.Area(repository.path) as area:
+        yield area
+
+
+def make_disk(disk_type=vhd.DYNAMIC, uuid=LEAF, parent=None, size_mib=16, hidden=0):
+    disk = Disk(disk_type, blocks=(15,))
+    disk.footer.uuid_bytes = vhd.parse_uuid(uuid)
+    disk.footer.timestamp = CREATED_AT - vhd.EPOCH_UNIX_S
+    disk.footer.hidden = hidden
+    disk.footer.set_size(size_mib << 20)
+    if parent:
+        disk.header.parent_uuid_bytes = vhd.parse_uuid(parent)
+        # vhd-util wants three, and puts a missing one behind the blocks, which `vhd-util check` then refuses.
+        disk.add_locator(vhd.W2RU, u'.\\p.vhd'.encode('utf-16-le'))
+    return disk
+
+
+def make_chain(length=3):
+    """Disks as another host would have them, leaf first; parents are hidden."""
+    uuids = UUIDS[:length]
+    return [make_disk(vhd.DIFFERENCING if parent else vhd.DYNAMIC, uuid, parent, hidden=int(uuid != LEAF))
+            for uuid, parent in zip(uuids, uuids[1:] + [None])]
+
+
+def stage(area, disks, names=None):
+    names = names or ['%d.vhd' % number for number in range(len(disks))]
+    for name, disk in zip(names, disks):
+        with open(area.join(name), 'wb') as target:
+            target.write(disk.build().read())
+    return names
+
+
+def metadata_of(path):
+    with open(path, 'rb') as fileobj:
+        return vhd.read_metadata(fileobj)
+
+
+def describe(directory):
+    """Everything that must not change: names, inodes, sizes, times, contents."""
+    found = {}
+    for parent, directories, names in os.walk(directory):
+        for name in directories + names:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            content = None
+            if stat.S_ISREG(status.st_mode):
+                with open(path, 'rb') as fileobj:
+                    content = fileobj.read()
+            found[os.path.relpath(path, directory)] = status.st_ino, status.st_size, status.st_mtime, content
+    return found
+
+
+# The order of an image's files
+
+@pytest.mark.parametrize('names, order', [
+    (['0.vhd'], ['0.vhd']),
+    (['2.vhd', '0.vhd', '1.vhd'], ['0.vhd', '1.vhd', '2.vhd']),
+    (['%d.vhd' % number for number in (10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)], ['%d.vhd' % number for number in range(11)]),
+    (['anything at all.vhd'], ['anything at all.vhd']),
+    (['7.vhd'], ['7.vhd']),
+    (['image.vhd'], ['image.vhd']),
+    (['base.vhd', 'snap.vhd', 'image.vhd'], ['snap.vhd', 'image.vhd', 'base.vhd']),
+    (['base.vhd', 'image.vhd'], ['image.vhd', 'base.vhd']),
+    (['snap.vhd', 'image.vhd'], ['snap.vhd', 'image.vhd']),
+])
+def test_arrange(names, order):
+    assert vhd_chain.arrange(names) == order
+
+
+@pytest.mark.parametrize('names, fragment', [
+    ([], 'the image has no VHD'),
+    (['0.vhd', '2.vhd'], 'the image should have 0.vhd, 1.vhd, it has 0.vhd, 2.vhd'),
+    (['1.vhd', '2.vhd'], 'the image should have 0.vhd, 1.vhd'),
+    (['0.vhd', '01.vhd'], 'the image should have 0.vhd, 1.vhd'),
+    (['0.vhd', 'base.vhd'], 'the image should have 0.vhd, 1.vhd'),
+    (['snap.vhd', 'other.vhd'], 'the image should have 0.vhd, 1.vhd'),
+    (['a.vhd', 'b.vhd'], 'the image should have 0.vhd, 1.vhd, it has a.vhd, b.vhd'),
+])
+def test_arrange_refuses(names, fragment):
+    with pytest.raises(errors.InvalidImage) as caught:
+        vhd_chain.arrange(names)
+    assert fragment in str(caught.value)
+
+
+def test_uuids_are_taken_from_the_end():
+    assert vhd_chain.take_uuids(['c', 'b', 'a'], ['0.vhd']) == ['a']
+    assert vhd_chain.take_uuids(['c', 'b', 'a'], ['0.vhd', '1.vhd', '2.vhd']) == ['a', 'b', 'c']
+
+
+def test_too_few_uuids():
+    with pytest.raises(errors.ArgumentError) as caught:
+        vhd_chain.take_uuids(['b', 'a'], ['0.vhd', '1.vhd', '2.vhd'])
+    assert str(caught.value) == "argument 'uuid_stack': has 2 uuids, the image has 3 VHDs"
+
+
+# How files must fit
+
+@pytest.mark.parametrize('length', [1, 2, 3])
+def test_a_good_chain(area, length):
+    vhd_chain.check(area, stage(area, make_chain(length)))
+
+
+def test_a_leaf_larger_than_its_parent(area):
+    """What a resize leaves."""
+    disks = make_chain(2)
+    disks[1].footer.set_size(8 << 20)
+    vhd_chain.check(area, stage(area, disks))
+
+
+def test_the_host_that_made_a_disk_may_have_called_it_as_it_liked(area):
+    """Locators of an image mean nothing here: they are written anew."""
+    disks = make_chain(2)
+    for locator in disks[0].locators:
+        locator.data = b'file:///etc/passwd' if locator.code == vhd.MACX else u'C:\\x'.encode('utf-16-le')
+        locator.data_length = len(locator.data)
+    vhd_chain.check(area, stage(area, disks))
+
+
+MISFITS = {
+    'hidden leaf': ([make_disk(hidden=1)], '0.vhd: the leaf is marked hidden, so the SR would delete it'),
+    'fixed disk': ([make_disk(vhd.FIXED)], '0.vhd: a fixed disk, which breaks SR.scan; convert it to a dynamic one'),
+    'fixed base': ([make_disk(vhd.DIFFERENCING, LEAF, BASE), make_disk(vhd.FIXED, BASE)], '1.vhd: a fixed disk'),
+    'parent not in the image': ([make_disk(vhd.DIFFERENCING, LEAF, PARENT)],
+                                '0.vhd: differencing, but its parent %s is not in the image' % PARENT),
+    'base with a parent': (make_chain()[:2], '1.vhd: differencing, but its parent %s is not in the image' % BASE),
+    'raw parent': ([make_disk(vhd.DIFFERENCING, LEAF, '0' * 8 + '-0000-0000-0000-' + '0' * 12)],
+                   '0.vhd: differencing, but its parent 00000000-0000-0000-0000-000000000000 is not in the image'),
+    'leaf without a parent': ([make_disk(), make_disk(uuid=BASE)], '0.vhd: not differencing, but the image has a parent for it'),
+    'other parent': ([make_disk(vhd.DIFFERENCING, LEAF, PARENT), make_disk(uuid=BASE)],
+                     '0.vhd: made on parent %s, but the next file is %s' % (PARENT, BASE)),
+    'order': ([make_chain()[0], make_chain()[2], make_chain()[1]], '0.vhd: made on parent %s' % PARENT),
+    'itself': ([make_disk(vhd.DIFFERENCING, LEAF, LEAF), make_disk(vhd.DYNAMIC, BASE)], '0.vhd: made on parent %s' % LEAF),
+    'smaller than its parent': ([make_disk(vhd.DIFFERENCING, LEAF, BASE, 8), make_disk(uuid=BASE)],
+                                '0.vhd: smaller than its parent: 8388608 bytes on 16777216'),
+}
+
+
+@pytest.mark.parametrize('name', sorted(MISFITS))
+def test_misfits(area, name):
+    disks, fragment = MISFITS[name]
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.check(area, stage(area, disks))
+    assert fragment in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_reported(area):
+    """A damaged file in the middle does not hide what is wrong with the others."""
+    disks = make_chain()
+    disks[0].footer.hidden = 1
+    disks[2].footer.disk_type = 9
+    names = stage(area, disks)
+    with open(area.join('1.vhd'), 'wb') as target:
+        target.write(b'not a VHD')
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.check(area, names)
+    text = str(caught.value)
+    assert '0.vhd: the leaf is marked hidden' in text and '1.vhd: 9 bytes are too few' in text and '2.vhd: ' in text
+    assert '\n' not in text
+
+
+# Relinking
+
+def test_relink(area, vhd_util):
+    names = stage(area, make_chain())
+    vhd_chain.relink(area, names, UUIDS)
+    assert sorted(os.listdir(area.path)) == ['%s.vhd' % uuid for uuid in UUIDS]
+    for uuid, parent in zip(UUIDS, UUIDS[1:] + [None]):
+        metadata = metadata_of(area.join('%s.vhd' % uuid))
+        assert set(locator.path for locator in metadata.locators) == set(['./%s.vhd' % parent] if parent else [])
+        assert not metadata.hidden
+        assert metadata.parent_uuid == (parent or '00000000-0000-0000-0000-000000000000')
+
+
+def test_relink_of_one_disk(area, vhd_util):
+    vhd_chain.relink(area, stage(area, [make_disk(hidden=1)], ['any.vhd']), [LEAF])
+    assert os.listdir(area.path) == [LEAF + '.vhd']
+    assert not metadata_of(area.join(LEAF + '.vhd')).hidden
+    assert not [call for call in vhd_util.calls if call.startswith('modify')]
+
+
+@pytest.mark.parametrize('pattern, error_class', [
+    ('modify*', errors.CommandFailed), ('set*', errors.CommandFailed), ('check*', errors.UnsafeImage)])
+def test_relink_heeds_vhd_util(area, vhd_util, pattern, error_class):
+    vhd_util.change(pattern)
+    with pytest.raises(error_class) as caught:
+        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+    assert type(caught.value) is error_class
+    assert 'the reason' in str(caught.value)
+
+
+def test_an_old_vhd_util_without_an_option(area, vhd_util):
+    """`check -B` came with blktap 3.5."""
+    vhd_util.change('check*-B', 'echo "check: invalid option -- B" >&2; exit 22')
+    vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+    checks = [call for call in vhd_util.calls if call.startswith('check')]
+    assert [call.endswith('-B') for call in checks] == [True, False, True, False]
+
+
+def test_what_vhd_util_wrote_is_read(area, vhd_util):
+    """It could have been deceived, or do nothing: our own reading decides."""
+    vhd_util.change('[mc]*', 'exit 0')  # modify and check
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+    assert 'after relinking a VHD names' in str(caught.value) and './p.vhd' in str(caught.value)
+
+
+def test_a_base_that_still_names_a_parent(area, vhd_util):
+    disk = make_disk()
+    disk.add_locator(vhd.MACX, b'file://./other.vhd')
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.relink(area, stage(area, [disk]), [LEAF])
+    assert "['./other.vhd'] as its parent instead of nothing" in str(caught.value)
+
+
+def test_without_vhd_util(area, monkeypatch, tmpdir):
+    monkeypatch.setenv('PATH', str(tmpdir))
+    with pytest.raises(errors.CommandNotFound):
+        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+
+
+# Publishing
+
+class Watch(object):
+    """inotify: the names that appear in a directory and go, in order."""
+
+    _CREATE, _DELETE, _MOVED_TO, _MOVED_FROM = 0x100, 0x200, 0x80, 0x40
+
+    def __init__(self, directory):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.inotify_init1(os.O_NONBLOCK)
+        assert self._fd >= 0
+        mask = self._CREATE | self._DELETE | self._MOVED_TO | self._MOVED_FROM
+        assert libc.inotify_add_watch(self._fd, directory.encode('utf-8'), mask) >= 0
+
+    def read_events(self):
+        data, events = os.read(self._fd, 65536), []
+        os.close(self._fd)
+        while data:
+            _, mask, _, length = struct.unpack('iIII', data[:16])
+            name = data[16:16 + length].rstrip(b'\0').decode('utf-8')
+            events.append(('+' if mask & (self._CREATE | self._MOVED_TO) else '-') + name)
+            data = data[16 + length:]
+        return events
+
+
+def test_publish(area, repository, vhd_util):
+    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
+    inodes = [os.stat(area.join('%s.vhd' % uuid)).st_ino for uuid in UUIDS]
+    before = len(vhd_util.calls)
+    watch = Watch(repository.path)
+    vhd_chain.publish(area, repository, UUIDS)
+    assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)]
+    assert [os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS] == inodes
+    assert [metadata_of(repository.vhd_path(uuid)).hidden for uuid in UUIDS] == [False, True, True]
+    assert [call.split()[2] for call in vhd_util.calls[before:]] == [repository.vhd_path(uuid) for uuid in (BASE, PARENT)]
+
+
+@pytest.mark.parametrize('taken', UUIDS)
+@pytest.mark.parametrize('make', [
+    lambda path: open(path, 'w').close(), os.mkdir, lambda path: os.symlink('nowhere', path)], ids=['file', 'directory', 'link'])
+def test_publish_replaces_nothing(area, repository, vhd_util, taken, make):
+    """A uuid may be taken between our first look and this moment."""
+    names = stage(area, make_chain())
+    for name, uuid in zip(names, UUIDS):
+        area.rename(name, '%s.vhd' % uuid)
+    make(repository.vhd_path(taken))
+    before = describe(repository.path)
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.publish(area, repository, UUIDS)
+    assert 'cannot publish in the SR: ' in str(caught.value)
+    assert describe(repository.path) == before
+
+
+@pytest.mark.parametrize('uuid', [PARENT, BASE])
+def test_publish_undoes_itself(area, repository, vhd_util, uuid):
+    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
+    before = set(os.listdir(repository.path))
+    vhd_util.change('set*%s*' % uuid)
+    watch = Watch(repository.path)
+    with pytest.raises(errors.CommandFailed):
+        vhd_chain.publish(area, repository, UUIDS)
+    assert set(os.listdir(repository.path)) == before
+    # The leaf goes first: nobody ever sees a child without its parent.
+    assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)] + [
+        '-%s.vhd' % uuid for uuid in (LEAF, PARENT, BASE)]
+
+
+def test_publish_when_a_staged_file_is_gone(area, repository, vhd_util):
+    names = stage(area, make_chain())
+    for name, uuid in zip(names, UUIDS):
+        area.rename(name, '%s.vhd' % uuid)
+    os.unlink(area.join(LEAF + '.vhd'))
+    with pytest.raises(errors.StorageError):
+        vhd_chain.publish(area, repository, UUIDS)
+    assert os.listdir(repository.path) == [os.path.basename(area.path)]
+
+
+# Holding a chain that is in the SR
+
+def put_in_sr(repository, disks):
+    for uuid, disk in zip(UUIDS, disks):
+        with open(repository.vhd_path(uuid), 'wb') as target:
+            target.write(disk.build().read())
+
+
+def test_hold(area, repository):
+    put_in_sr(repository, make_chain())
+    assert vhd_chain.hold(area, repository, UUIDS) == ['0.vhd', '1.vhd', '2.vhd']
+    assert [os.stat(area.join('%d.vhd' % number)).st_ino for number in range(3)] == [
+        os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS]
+
+
+@pytest.mark.parametrize('uuids, fragment', [
+    ([LEAF, PARENT], 'the VDIs are not a chain: %s: differencing, but its parent %s is not' % (PARENT, BASE)),
+    ([LEAF, BASE], '%s: made on parent %s' % (LEAF, PARENT)),
+    (['9' * 8 + LEAF[8:]], 'the SR has no VHD of VDI 99999999'),
+])
+def test_hold_refuses(area, repository, uuids, fragment):
+    put_in_sr(repository, make_chain())
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.hold(area, repository, uuids)
+    assert fragment in str(caught.value)
+
+
+def test_hold_refuses_damage(area, repository):
+    put_in_sr(repository, make_chain(2))
+    with open(repository.vhd_path(PARENT), 'wb') as target:
+        target.write(b'x' * 5000)
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.hold(area, repository, UUIDS[:2])
+    assert 'the VHD of VDI %s is damaged' % PARENT in str(caught.value)
