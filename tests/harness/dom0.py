@@ -49,6 +49,8 @@ class Dom0(object):
         plugin_environment = {"PATH": _plugin_path("/opt/harness/bin")} if has_namespace else dict(self.environment)
         if python36_locale:
             plugin_environment.update(PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+        # What plug-ins get besides PATH and DOM0_ROOT; a test may add to it between calls.
+        self.plugin_environment = plugin_environment
         self.processes = PluginProcess(plugin_environment, self.locate("/opt/harness/spool"), self.log.write)
 
     def open_namespace(self):

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One simulated host with other people's disks, on which calls die at a chosen place; and what must hold after the next call."""
+
+import collections
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import tarfile
+import time
+import uuid
+
+import XenAPI
+
+from tests.harness import vhd_reader
+from tests.harness import vhd_writer
+from tests.harness.image_service import ImageService
+from tests.harness.pool import Pool
+
+_DISK_BYTES = 6 << 20
+# What a call did: `error` is None when it was answered, `details` of the failure otherwise.
+Outcome = collections.namedtuple("Outcome", "details")
+
+
+class CrashHost(object):
+
+    def __init__(self, pool, service, directory):
+        self.pool = pool
+        self.sr = pool.srs[0]
+        self._dom0 = pool.hosts[0].dom0
+        self._service = service
+        generator = random.Random(7)
+        chain = _write_chain(directory, generator)
+        self._guest_digest = vhd_reader.digest(chain)
+        archive = os.path.join(directory, "image.tgz")
+        with tarfile.open(archive, "w:gz", compresslevel=1) as target:
+            for number, path in enumerate(chain):
+                target.add(path, "%d.vhd" % number)
+        self._image = service.add_image(archive)
+        # The neighbours: a disk of another tenant's, and a chain to upload.
+        self._neighbour = os.path.join(self.sr.path, "%s.vhd" % uuid.uuid4())
+        vhd_writer.write_dynamic(self._neighbour, [(0, generator.randbytes(100000))], _DISK_BYTES)
+        self.uploaded = self._import()
+        self._before = self._look()
+
+    def _import(self):
+        uuids = [str(uuid.uuid4()) for _ in range(3)]
+        self._download(uuids)
+        return uuids
+
+    def _download(self, uuids):
+        return self.pool.call("glance.py", "download_vhd2", {
+            "image_id": self._image.id, "endpoint": self._service.url, "uuid_stack": json.dumps(uuids[::-1]),
+            "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})
+
+    def download(self, uuids):
+        """Import the image as the VDIs `uuids`, leaf first."""
+        return self._attempt(lambda: self._download(uuids))
+
+    def upload(self):
+        """Upload the chain that was there from the beginning; (Outcome, image)."""
+        image = self._service.add_image(None)
+        return self._attempt(lambda: self.pool.call("glance.py", "upload_vhd2", {
+            "image_id": image.id, "endpoint": self._service.url, "vdi_uuids": json.dumps(self.uploaded),
+            "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})), image
+
+    def sweep(self):
+        """What the call that cleans up does alone."""
+        return self._attempt(lambda: self.pool.call("glance.py", "sweep", {"sr_uuid": self.sr.uuid}))
+
+    @staticmethod
+    def _attempt(call):
+        try:
+            call()
+        except XenAPI.Failure as failure:
+            return Outcome(failure.details)
+        return Outcome(None)
+
+    @contextlib.contextmanager
+    def armed(self, fault):
+        """Within, calls pass fault points with this DOM0_FAULT."""
+        self._dom0.plugin_environment["DOM0_FAULT"] = fault
+        try:
+            yield
+        finally:
+            del self._dom0.plugin_environment["DOM0_FAULT"]
+
+    def kill_after(self, seconds, call):
+        """Make a call in a thread and kill its process after so long; its Outcome."""
+        import threading
+        outcomes = []
+        thread = threading.Thread(target=lambda: outcomes.append(call()))
+        thread.start()
+        time.sleep(seconds)
+        for pid in self._dom0.processes.running_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        thread.join(60)
+        assert not thread.is_alive(), "the call did not end"
+        return outcomes[0]
+
+    def check(self, uuids):
+        """After the next call for the SR: nothing without an owner, and of the chain `uuids` all or nothing.  True: all."""
+        assert self.sweep().details is None
+        names = set(os.listdir(self.sr.path))
+        ours = set("%s.vhd" % name for name in uuids)
+        assert names - ours == set(self._before), "left in the SR: %s" % sorted(names - ours - set(self._before))
+        assert names & ours in (set(), ours), "a part of the chain is in the SR: %s" % sorted(names & ours)
+        changed = [name for name, state in self._look().items() if name in self._before and state != self._before[name]]
+        assert not changed, "changed: %s" % changed
+        self.sr.scan()
+        if not names & ours:
+            return False
+        assert vhd_reader.digest([self._path(name) for name in uuids]) == self._guest_digest
+        hidden = [self._dom0.run_program("vhd-util", "query", "-n", self._path(name), "-f").stdout.strip() for name in uuids]
+        assert hidden == ["hidden: 0", "hidden: 1", "hidden: 1"]
+        return True
+
+    def remove(self, uuids):
+        """Make the SR as it was."""
+        for name in uuids:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name))
+        self.sr.scan()
+
+    def _path(self, vdi_uuid):
+        return os.path.join(self.sr.path, "%s.vhd" % vdi_uuid)
+
+    def _look(self):
+        """{name: what must not change} of everything in the SR."""
+        states = {}
+        for name in os.listdir(self.sr.path):
+            status = os.lstat(os.path.join(self.sr.path, name))
+            states[name] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_nlink)
+        return states
+
+
+def _write_chain(directory, generator):
+    """A three-deep chain of small disks, leaf first."""
+    paths = [os.path.join(directory, "%d.vhd" % number) for number in range(3)]
+    vhd_writer.write_dynamic(paths[2], [(0, generator.randbytes(700000)), (4 << 20, generator.randbytes(50000))], _DISK_BYTES)
+    vhd_writer.write_differencing(paths[1], paths[2], [(1 << 20, generator.randbytes(200000))])
+    vhd_writer.write_differencing(paths[0], paths[1], [(4 << 20, generator.randbytes(30000))])
+    return paths
+
+
+@contextlib.contextmanager
+def open_crash_host(python, directory):
+    """A CrashHost whose plug-ins run on `python`."""
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory)
+    with ImageService() as service, Pool(python=python) as pool:
+        settings = os.path.join(pool.hosts[0].root, "etc", "dom0-plugins.conf")
+        with open(settings, "w") as target:
+            target.write("[transfer]\nreserve = 1\ncollection_wait = 5\n")
+        yield CrashHost(pool, service, directory)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A call that dies, or meets a full or broken disk, anywhere: after the next call the SR has the whole chain or nothing of it."""
+
+import random
+import uuid
+
+import pytest
+
+from dom0_lib import faults
+from tests.security.crash_host import open_crash_host
+
+_SWEEPING = [name for name in faults.POINTS if name.startswith("sweep.")]
+_IMPORTING = [name for name in faults.POINTS if name not in _SWEEPING + ["chain.repaired", "staging.linked"]]
+_UPLOADING = ["staging.made", "staging.linked", "staging.cleaning", "staging.cleaned"]
+_RANDOM_KILLS = 60
+
+
+@pytest.fixture(scope="module")
+def crash_host(dom0_python, tmp_path_factory):
+    with open_crash_host(dom0_python, str(tmp_path_factory.mktemp("crash"))) as host:
+        yield host
+
+
+@pytest.fixture
+def uuids(crash_host):
+    names = [str(uuid.uuid4()) for _ in range(3)]
+    yield names
+    crash_host.remove(names)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("point", _IMPORTING)
+def test_killed_while_importing(crash_host, uuids, point, passes):
+    with crash_host.armed("%s:kill:%d" % (point, passes)):
+        outcome = crash_host.download(uuids)
+    if outcome.details:
+        assert outcome.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
+    is_there = crash_host.check(uuids)
+    if outcome.details is None:
+        assert is_there, "the point is passed less than %d times, and the call succeeded" % passes
+    elif not is_there:
+        assert crash_host.download(uuids).details is None, "the same call again must succeed"
+        assert crash_host.check(uuids)
+
+
+@pytest.mark.parametrize("error", ["enospc", "eio"])
+@pytest.mark.parametrize("point", [name for name in _IMPORTING if name not in ("staging.cleaning", "staging.cleaned")])
+def test_a_disk_that_fails_while_importing(crash_host, uuids, point, error):
+    with crash_host.armed("%s:%s" % (point, error)):
+        outcome = crash_host.download(uuids)
+    assert outcome.details, "%s is not passed" % point
+    assert outcome.details[2] in ("StorageError", "OSError", "IOError")
+    assert not crash_host.check(uuids)
+
+
+@pytest.mark.parametrize("point", _UPLOADING)
+def test_killed_while_uploading(crash_host, point):
+    with crash_host.armed(point + ":kill"):
+        outcome, image = crash_host.upload()
+    assert outcome.details[1] == "signal: SIGKILL"
+    if point in ("staging.made", "staging.linked"):
+        assert image.status == "queued"
+    crash_host.check([])
+
+
+@pytest.mark.parametrize("point", _SWEEPING)
+@pytest.mark.parametrize("first", ["publish.journalled", "publish.linked", "publish.leaf_linked", "publish.hidden"])
+def test_killed_while_sweeping_after_a_kill(crash_host, uuids, first, point):
+    with crash_host.armed(first + ":kill"):
+        assert crash_host.download(uuids).details
+    with crash_host.armed(point + ":kill"):
+        outcome = crash_host.sweep()
+    # Only one of the two ends of a sweep is passed: what was not published is undone, the rest is finished.
+    assert outcome.details is None or outcome.details[1] == "signal: SIGKILL"
+    assert crash_host.check(uuids) == (first in ("publish.leaf_linked", "publish.hidden"))
+
+
+def test_killed_at_random_moments(crash_host):
+    generator = random.Random(11)
+    arrived = 0
+    for _ in range(_RANDOM_KILLS):
+        uuids = [str(uuid.uuid4()) for _ in range(3)]
+        crash_host.kill_after(generator.uniform(0, 0.8), lambda uuids=uuids: crash_host.download(uuids))
+        arrived += crash_host.check(uuids)
+        crash_host.remove(uuids)
+    assert arrived < _RANDOM_KILLS
