@@ -197,7 +197,7 @@ def broken(size_bytes, **headers):
     return answer(DATA[:size_bytes], content_length=len(DATA), **headers)
 
 
-def continued(first, last=len(DATA), content_range=None):
+def continued(first, last=None, content_range=None):
     return answer(DATA[first:last], 206, content_length=len(DATA) - first,
                   content_range=content_range or 'bytes %d-%d/%d' % (first, len(DATA) - 1, len(DATA)))
 
@@ -241,7 +241,8 @@ def test_a_server_that_does_not_continue(script):
             download(server)
 
 
-@pytest.mark.parametrize('status, error_class', [(404, errors.ImageNotFound), (401, errors.PluginError), (410, errors.ImageNotFound)])
+@pytest.mark.parametrize('status, error_class', [
+    (404, errors.ImageNotFound), (401, errors.PluginError), (410, errors.ImageNotFound)])
 def test_a_continuation_that_is_refused(status, error_class):
     with ScriptedServer(record(checksum=MD5), broken(5000), answer(status=status)) as server:
         with pytest.raises(errors.PluginError) as caught:
