@@ -203,7 +203,7 @@ class Data(object):
             self._continuations += 1
             if self._continuations > _MAX_CONTINUATIONS:
                 break
-            log.info('image %s: %s; continuing at byte %d', self._image.image_id, broken, self.position)
+            log.info('image %s: %s; continuing at byte %s', self._image.image_id, broken, self.position)
             self._image.wait(pause_s)
             try:
                 response = self._image.open_range(self.position)

@@ -16,7 +16,7 @@ _MAX_LINE = 1000
 
 
 def info(message, *values):
-    """Log what was done."""
+    """Log what was done; the places in `message` are all %s."""
     _send(_INFO, message, values)
 
 

@@ -19,6 +19,7 @@ import time
 REQUIREMENTS = ("glance==33.0.0", "gunicorn==27.0.1")
 OLDEST_PYTHON = (3, 11)  # what glance 33.0.0 declares
 PREFIX = "/image"  # every request works under this path as well
+INSTALL_LIMIT_S = 900
 START_LIMIT_S = 60
 STOP_LIMIT_S = 15
 
@@ -97,12 +98,14 @@ def environment(directory):
     os.makedirs(os.path.dirname(os.path.abspath(directory)), exist_ok=True)
     with open(directory + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be making it
-        if os.path.exists(stamp) and open(stamp).read() == wanted:
-            return python
+        if os.path.exists(stamp):
+            with open(stamp) as installed:
+                if installed.read() == wanted:
+                    return python
         shutil.rmtree(directory, ignore_errors=True)
-        subprocess.check_call([_find_base_python(), "-m", "venv", directory])
+        subprocess.check_call([_find_base_python(), "-m", "venv", directory], timeout=INSTALL_LIMIT_S)
         subprocess.check_call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-                              + list(REQUIREMENTS))
+                              + list(REQUIREMENTS), timeout=INSTALL_LIMIT_S)
         with open(stamp, "w") as installed:
             installed.write(wanted)
     return python

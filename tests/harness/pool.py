@@ -121,10 +121,10 @@ class Pool(object):
     # What tests need
 
     def add_vm(self, name, host=0, power_state="Running", **fields):
-        """A guest, running on hosts[host]. Returns its reference."""
-        is_running = power_state == "Running"
-        return self.database.create("VM", name_label=name, power_state=power_state, **dict(
-            dict(resident_on=self.hosts[host].ref, domid=len(self.database.refs("VM"))) if is_running else {}, **fields))
+        """A guest, on hosts[host] if it runs. Returns its reference."""
+        if power_state == "Running":
+            fields = dict({"resident_on": self.hosts[host].ref, "domid": len(self.database.refs("VM"))}, **fields)
+        return self.database.create("VM", name_label=name, power_state=power_state, **fields)
 
     def add_sr(self, name="Local storage", host=0):
         """One more local SR on hosts[host], also in self.srs."""

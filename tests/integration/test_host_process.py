@@ -170,7 +170,8 @@ def test_only_sigpipe_is_ignored_and_nothing_is_blocked(pool):
         for number, action in before.items():
             signal.signal(number, action)
     masks = {name: int(mask, 16) for name, mask in (line.split(":\t") for line in status.splitlines())}
-    assert masks["SigIgn"] == 1 << (signal.SIGPIPE - 1)
+    # 32 and 33 are the C library's own: its posix_spawn leaves them ignored, and it lets nobody change that.
+    assert masks["SigIgn"] & ~(3 << 31) == 1 << (signal.SIGPIPE - 1)
     assert masks["SigBlk"] == 0
 
 

@@ -625,26 +625,45 @@ class TestProtocol(object):
         assert answer.body.startswith(beginning)
         assert b"No image found with ID none" in answer.body
 
-    def test_connection_is_kept(self, client):
+    @pytest.mark.parametrize("method, path, body, token, status", [
+        ("GET", "/v2/images/{id}/file", None, tokens.MEMBER, 200),
+        ("HEAD", "/versions", None, None, 200),
+        ("GET", "/v2/images/none", None, tokens.MEMBER, 404),
+        ("PUT", "/v2/images/{id}/file", b"not read by who refuses it", "bad", 401),
+        ("PUT", "/v2/images/{id}/file", b"not read by who refuses it", tokens.MEMBER, 409),
+    ])
+    def test_connection_is_kept(self, client, method, path, body, token, status):
         image_id = client.create_active()
         connection = http.client.HTTPConnection(client.url.split("//")[1], timeout=LIMIT_S)
         with contextlib.closing(connection):
-            local = None
+            connection.connect()
+            kept = connection.sock
             for _ in range(3):
-                connection.request("GET", "/v2/images/%s/file" % image_id, headers={"X-Auth-Token": tokens.MEMBER})
-                assert connection.getresponse().read() == DATA
-                assert local in (None, connection.sock.getsockname())
-                local = connection.sock.getsockname()
+                headers = {"Content-Type": OCTETS, "X-Auth-Token": token} if token else {}
+                connection.request(method, path.format(id=image_id), body, headers)
+                response = connection.getresponse()
+                response.read()
+                assert response.status == status
+                assert connection.sock is kept
 
-    @pytest.mark.parametrize("extra", ["HTTP/1.0\r\n", "HTTP/1.1\r\nConnection: close\r\n"])
-    def test_connection_is_closed(self, client, extra):
-        image_id = client.create_active()
+    def ask_raw(self, client, request_line, *headers):
+        """All that comes on a connection until the server ends it."""
         host, port = client.url.split("//")[1].split(":")
+        lines = (request_line, "Host: x", "X-Auth-Token: " + tokens.MEMBER) + headers
         with contextlib.closing(socket.create_connection((host, int(port)), timeout=LIMIT_S)) as connection:
-            head = "GET /v2/images/%s/file %sHost: x\r\nX-Auth-Token: %s\r\n\r\n" % (image_id, extra, tokens.MEMBER)
-            connection.sendall(head.encode("ascii"))
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        assert answer.startswith(("%s 200" % extra[:8]).encode("ascii")) and answer.endswith(DATA)
+            connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    @pytest.mark.parametrize("version, headers", [("HTTP/1.0", ()), ("HTTP/1.1", ("Connection: close",))])
+    def test_connection_is_closed(self, client, version, headers):
+        answer = self.ask_raw(client, "GET /v2/images/%s/file %s" % (client.create_active(), version), *headers)
+        assert answer.startswith(("%s 200" % version).encode("ascii")) and answer.endswith(b"\r\n\r\n" + DATA)
+        assert b"\r\nConnection: close\r\n" in answer
+
+    @pytest.mark.parametrize("path", ["/versions", "/v2/images"])
+    def test_head_has_no_body(self, client, path):
+        answer = self.ask_raw(client, "HEAD %s HTTP/1.1" % path, "Connection: close")
+        assert answer.startswith(b"HTTP/1.1 ") and answer.endswith(b"\r\n\r\n") and answer.count(b"\r\n\r\n") == 1
 
     def test_length_and_chunks_together_are_refused(self, client):
         with client.slow_upload(client.create(), framing="Content-Length: 3\r\nTransfer-Encoding: chunked") as connection:
@@ -756,7 +775,7 @@ class TestService(object):
             assert (image.md5, image.os_hash_algo, image.os_hash_value) == (MD5, None, None)
 
     def test_stop_ends_connections(self):
-        with ImageService() as service:
+        with ImageService(idle_timeout_s=60) as service:
             idle = socket.create_connection(("127.0.0.1", int(service.url.split(":")[2])), timeout=LIMIT_S)
             ask(service.url, "GET", "/v2/images")
         with contextlib.closing(idle):

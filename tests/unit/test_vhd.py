@@ -178,7 +178,8 @@ def test_any_changed_byte_of_a_footer_is_noticed():
 
 
 @pytest.mark.parametrize('size, geometry', [
-    (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (17 * (15 * 1024 + 1) * 512, (960, 16, 17)), (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
+    (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (17 * (15 * 1024 + 1) * 512, (960, 16, 17)),
+    (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
     (2040 * 1024 * MIB, (65535, 16, 255))])
 def test_geometry(size, geometry):
     assert vhd.compute_geometry(size) == geometry
