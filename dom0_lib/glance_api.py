@@ -48,7 +48,7 @@ class Image(object):
         self._check = check
         self._options = _make_options(chosen, check)
 
-    def read_record(self):
+    def read_record(self, is_upload=False):
         """What the service says of the image: a dict with status, size, checksum and, where known, os_hash_algo and _value."""
         if self._is_v1:
             response = http_client.request('HEAD', self._url, self._headers, options=self._options)
@@ -56,7 +56,7 @@ class Image(object):
             response = http_client.get(self._url, self._headers, self._options)
         try:
             if response.status != 200:
-                raise self._refusal(response.status)
+                raise self._refusal(response.status, is_upload)
             if not self._is_v1:
                 return _parse_record(response.read_all(_MAX_RECORD_BYTES))
         finally:
@@ -93,7 +93,7 @@ class Image(object):
 
     def prepare_upload(self, properties):
         """See that the image waits for its data, and set its formats and properties (v2; v1 sends them with the data)."""
-        status = self.read_record().get('status')
+        status = self.read_record(is_upload=True).get('status')
         if status != 'queued':
             raise errors.PluginError("image %s cannot take data: its status is '%s', not 'queued'" % (self.image_id, status))
         if self._is_v1:
@@ -107,7 +107,8 @@ class Image(object):
 
     def _patch(self, values):
         import json
-        changes = [{'op': 'add', 'path': '/' + name.replace('~', '~0').replace('/', '~1'), 'value': value} for name, value in values]
+        # Property names have no '/' or '~', which a JSON pointer would spell otherwise.
+        changes = [{'op': 'add', 'path': '/' + name, 'value': value} for name, value in values]
         response = http_client.request(
             'PATCH', self._url, dict(self._headers, **{'Content-Type': _JSON_PATCH}),
             json.dumps(changes).encode('ascii'), self._options)
@@ -144,7 +145,7 @@ class Image(object):
             raise errors.PluginError('image %s was uploaded, but not verified: %s' % (self.image_id, failure))
         held = (record.get('size'), record.get('checksum'))
         if held != (size_bytes, md5) and held != (size_bytes, None):
-            raise errors.PluginError('image %s is damaged: sent were %d bytes with MD5 %s, the service holds %s with %s; delete it' % (
+            raise errors.PluginError('image %s is damaged: %d bytes with MD5 %s were sent, %s with %s are held; delete it' % (
                 self.image_id, size_bytes, md5, held[0], held[1]))
 
     def _refusal(self, status, is_upload=False):

@@ -43,7 +43,7 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     repository.refuse_existing(uuid_stack)
     with task_watch.Watch(session_ref, task) as watch:
         image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
-        for restarts in range(_MAX_RESTARTS + 1):
+        for _ in range(_MAX_RESTARTS + 1):
             try:
                 uuid = _download_once(image, repository, uuid_stack, chosen, watch)
                 log.info('downloaded image %s as VDI %s', image_id, uuid)

@@ -38,21 +38,32 @@ class Errors(object):
     def __exit__(self, kind, value, traceback):
         if not isinstance(value, Exception) or isinstance(value, errors.PluginError):
             return
-        if is_failure(value):
+        code = failure_code(value)
+        if code:
             # What follows the code may be a session's reference, or another secret.
-            raise errors.PluginError('%s: XAPI answered %s' % (self._what, value.details[0]))
+            raise errors.PluginError('%s: XAPI answered %s' % (self._what, code))
         raise errors.RetryableError('%s: XAPI cannot be reached: %s' % (self._what, compat.to_text(value) or kind.__name__))
 
 
-def is_failure(error):
-    """Whether XAPI itself refused a call, so that the same call would be refused again."""
+def failure_code(error):
+    """The code with which XAPI refused a call, so that the same call would be refused again; None for other errors."""
     import XenAPI
-    return isinstance(error, XenAPI.Failure)
+    if isinstance(error, XenAPI.Failure):
+        return error.details[0]
+    if isinstance(error, compat.import_xmlrpc_client().Fault):
+        # XenAPI.py logs in again when XAPI says SESSION_INVALID; without a password it makes this of it.
+        return 'SESSION_INVALID' if error.faultCode == 401 else 'INTERNAL_ERROR'
+    return None
+
+
+def is_failure(error):
+    """Whether XAPI itself refused a call."""
+    return failure_code(error) is not None
 
 
 def is_gone(error):
     """Whether an error says that the object, or the session it was asked in, no longer exists."""
-    return is_failure(error) and error.details[:1] in (['HANDLE_INVALID'], ['SESSION_INVALID'])
+    return failure_code(error) in ('HANDLE_INVALID', 'SESSION_INVALID')
 
 
 def _make_transport():

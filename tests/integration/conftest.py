@@ -2,3 +2,4 @@
 """The simulated host and the image service, as fixtures."""
 
 from tests.harness.fixtures import *  # noqa: F401,F403
+from tests.integration.downloads import cloud, nothing_is_left  # noqa: F401
