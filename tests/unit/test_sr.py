@@ -11,6 +11,7 @@ from dom0_lib import errors
 from dom0_lib import sr
 
 SR_UUID = '7f7ab43c-8f3b-4d53-9bb8-1c1a0e7d9a11'
+OTHER_UUID = 'b' + SR_UUID[1:]
 VDI_UUID = '0aa23a3e-1d3c-4a0d-8f5b-f1b1f7d4d0c2'
 
 
@@ -29,34 +30,36 @@ def mounts(request, tmpdir, monkeypatch):
 def test_a_mounted_sr(mounts, mount):
     repository = sr.locate(u'OpaqueRef:session', mount + SR_UUID)
     assert repository.path == str(mounts.join(SR_UUID))
+    assert repository.uuid == SR_UUID
     assert repository.vhd_path(VDI_UUID) == str(mounts.join(SR_UUID, VDI_UUID + '.vhd'))
 
 
 def test_a_link_within_the_mounts(mounts):
-    os.symlink(SR_UUID, str(mounts.join('other')))
-    assert sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/other').path == str(mounts.join(SR_UUID))
+    os.symlink(SR_UUID, str(mounts.join(OTHER_UUID)))
+    assert sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/' + OTHER_UUID).path == str(mounts.join(SR_UUID))
 
 
 @pytest.mark.parametrize('target', ['/etc', '..', '../../..', '.', '../sr-mount', '../sr-mount-2/x'])
 def test_a_link_out_of_the_mounts(mounts, target):
     mounts.join('..', 'sr-mount-2', 'x').ensure(dir=True)
-    os.symlink(target, str(mounts.join('other')))
+    os.symlink(target, str(mounts.join(OTHER_UUID)))
     with pytest.raises(errors.StorageError) as caught:
-        sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/other')
+        sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/' + OTHER_UUID)
     assert 'leads out of /var/run/sr-mount' in str(caught.value)
 
 
-@pytest.mark.parametrize('name', ['absent', 'file', 'dangling'])
-def test_no_directory(mounts, name):
-    mounts.join('file').write('')
-    os.symlink('nowhere', str(mounts.join('dangling')))
+@pytest.mark.parametrize('make', [
+    lambda path: None, lambda path: path.write(''), lambda path: os.symlink('nowhere', str(path))],
+    ids=['absent', 'file', 'dangling'])
+def test_no_directory(mounts, make):
+    make(mounts.join(OTHER_UUID))
     with pytest.raises(errors.StorageError) as caught:
-        sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/' + name)
-    assert "sr_path '/var/run/sr-mount/%s' is not there: is the SR file based, and its PBD plugged" % name in str(caught.value)
+        sr.locate(u'OpaqueRef:session', '/var/run/sr-mount/' + OTHER_UUID)
+    assert "sr_path '/var/run/sr-mount/%s' is not there: is the SR file based, and its PBD plugged" % OTHER_UUID in str(caught.value)
 
 
 @pytest.mark.parametrize('path', [
-    '/', '/etc', '/var/run/sr-mount', '/var/run/sr-mount-2/x', '/var/run/sr-mount/%s/x' % SR_UUID, '/var/run/sr-mount//x',
+    '/', '/etc', '/var/run/sr-mount', '/var/run/sr-mount-2/x', '/var/run/sr-mount/%s/x' % SR_UUID, '/var/run/sr-mount//x', '/var/run/sr-mount/x', '/var/run/sr-mount/' + SR_UUID.upper(),
     '/VAR/run/sr-mount/x'])
 def test_other_paths_are_for_xapi_to_know(mounts, path):
     """Nothing answers at XAPI's socket here, and no other path is taken without it."""

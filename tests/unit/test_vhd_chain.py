@@ -13,6 +13,7 @@ import pytest
 from dom0_lib import errors
 from dom0_lib import sr
 from dom0_lib import staging
+from dom0_lib import termination
 from dom0_lib import vhd
 from dom0_lib import vhd_chain
 from tests import conftest
@@ -65,8 +66,19 @@ def vhd_util(tmpdir, monkeypatch):
 
 
 @pytest.fixture
-def repository(tmpdir):
-    return sr.Repository(str(tmpdir.mkdir('sr')))
+def repository(tmpdir, monkeypatch):
+    monkeypatch.setenv('DOM0_ROOT', str(tmpdir))  # SM's lock files are made below it
+    return sr.Repository('5' + LEAF[1:], str(tmpdir.mkdir('sr')))
+
+
+def publish(area, repository):
+    vhd_chain.publish(area, repository, UUIDS, check=lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def signals_matter(monkeypatch):
+    """A published chain settles the process's fate; here the process goes on to the next test."""
+    monkeypatch.setattr(termination._State, 'ending', False)
 
 
 @pytest.fixture
@@ -119,7 +131,9 @@ def describe(directory):
             if stat.S_ISREG(status.st_mode):
                 with open(path, 'rb') as fileobj:
                     content = fileobj.read()
-            found[os.path.relpath(path, directory)] = status.st_ino, status.st_size, status.st_mtime, content
+            # The journal comes and goes in the staging directory, which changes its time.
+            modified_at = None if stat.S_ISDIR(status.st_mode) and name.startswith('.dom0') else status.st_mtime
+            found[os.path.relpath(path, directory)] = status.st_ino, status.st_size, modified_at, content
     return found
 
 
@@ -236,7 +250,7 @@ def test_everything_that_is_wrong_is_reported(area):
 def test_relink(area, vhd_util):
     names = stage(area, make_chain())
     vhd_chain.relink(area, names, UUIDS)
-    assert sorted(os.listdir(area.path)) == ['%s.vhd' % uuid for uuid in UUIDS]
+    assert sorted(os.listdir(area.path)) == ['%s.vhd' % uuid for uuid in UUIDS] + ['owner']
     for uuid, parent in zip(UUIDS, UUIDS[1:] + [None]):
         metadata = metadata_of(area.join('%s.vhd' % uuid))
         assert set(locator.path for locator in metadata.locators) == set(['./%s.vhd' % parent] if parent else [])
@@ -246,7 +260,7 @@ def test_relink(area, vhd_util):
 
 def test_relink_of_one_disk(area, vhd_util):
     vhd_chain.relink(area, stage(area, [make_disk(hidden=1)], ['any.vhd']), [LEAF])
-    assert os.listdir(area.path) == [LEAF + '.vhd']
+    assert sorted(os.listdir(area.path)) == [LEAF + '.vhd', 'owner']
     assert not metadata_of(area.join(LEAF + '.vhd')).hidden
     assert not [call for call in vhd_util.calls if call.startswith('modify')]
 
@@ -321,7 +335,7 @@ def test_publish(area, repository, vhd_util):
     inodes = [os.stat(area.join('%s.vhd' % uuid)).st_ino for uuid in UUIDS]
     before = len(vhd_util.calls)
     watch = Watch(repository.path)
-    vhd_chain.publish(area, repository, UUIDS)
+    publish(area, repository)
     assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)]
     assert [os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS] == inodes
     assert [metadata_of(repository.vhd_path(uuid)).hidden for uuid in UUIDS] == [False, True, True]
@@ -339,7 +353,7 @@ def test_publish_replaces_nothing(area, repository, vhd_util, taken, make):
     make(repository.vhd_path(taken))
     before = describe(repository.path)
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.publish(area, repository, UUIDS)
+        publish(area, repository)
     assert 'cannot publish in the SR: ' in str(caught.value)
     assert describe(repository.path) == before
 
@@ -351,7 +365,7 @@ def test_publish_undoes_itself(area, repository, vhd_util, uuid):
     vhd_util.change('set*%s*' % uuid)
     watch = Watch(repository.path)
     with pytest.raises(errors.CommandFailed):
-        vhd_chain.publish(area, repository, UUIDS)
+        publish(area, repository)
     assert set(os.listdir(repository.path)) == before
     # The leaf goes first: nobody ever sees a child without its parent.
     assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)] + [
@@ -364,7 +378,7 @@ def test_publish_when_a_staged_file_is_gone(area, repository, vhd_util):
         area.rename(name, '%s.vhd' % uuid)
     os.unlink(area.join(LEAF + '.vhd'))
     with pytest.raises(errors.StorageError):
-        vhd_chain.publish(area, repository, UUIDS)
+        publish(area, repository)
     assert os.listdir(repository.path) == [os.path.basename(area.path)]
 
 
@@ -378,7 +392,7 @@ def put_in_sr(repository, disks):
 
 def test_hold(area, repository):
     put_in_sr(repository, make_chain())
-    assert vhd_chain.hold(area, repository, UUIDS) == ['0.vhd', '1.vhd', '2.vhd']
+    assert vhd_chain.hold(area, repository, UUIDS).names == ['0.vhd', '1.vhd', '2.vhd']
     assert [os.stat(area.join('%d.vhd' % number)).st_ino for number in range(3)] == [
         os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS]
 
