@@ -60,30 +60,37 @@ TAKEN = {
 }
 BAD_UUIDS = [
     (u'', 'is empty'), (u'x', 'needs a uuid'), (UUID_B.upper(), 'needs a uuid'), (UUID_A + u'\n', 'needs a uuid'),
-    (u' ' + UUID_A, 'needs a uuid'), (UUID_A[:-1], 'needs a uuid'), (UUID_A + u'5', 'needs a uuid'), (UUID_A[:-1] + u'g', 'needs a uuid'),
+    (u' ' + UUID_A, 'needs a uuid'), (UUID_A[:-1], 'needs a uuid'), (UUID_A + u'5', 'needs a uuid'),
+    (UUID_A[:-1] + u'g', 'needs a uuid'),
     (UUID_A.replace(u'-', u''), 'needs a uuid'), (UUID_A.replace(u'-', u'1'), 'needs a uuid'), (u'-' * 36, 'needs a uuid'),
-    (u'1' * 7 + u'-1' + UUID_A[9:], 'needs a uuid'), (u'{%s}' % UUID_A[1:-1], 'needs a uuid'), (u'../' + UUID_A[3:], 'needs a uuid'),
+    (u'1' * 7 + u'-1' + UUID_A[9:], 'needs a uuid'), (u'{%s}' % UUID_A[1:-1], 'needs a uuid'),
+    (u'../' + UUID_A[3:], 'needs a uuid'),
     (u'\u0661' * 8 + UUID_A[8:], 'needs a uuid'), (UUID_A[:-1] + u'\0', 'needs a uuid'),
 ] + NO_TEXTS
 REFUSED = {
     'IMAGE_ID': [
         (u'', 'is empty'), (u'..', 'needs an image id'), (u'.hidden', 'needs an image id'), (u'-rf', 'needs an image id'),
-        (u'a/b', 'needs an image id'), (u'a b', 'needs an image id'), (u'a?b', 'needs an image id'), (u'a%2fb', 'needs an image id'),
-        (u'a\n', 'needs an image id'), (u'\0', 'needs an image id'), (u'caf\xe9', 'needs an image id'), (u'x' * 256, 'needs an image id'),
+        (u'a/b', 'needs an image id'), (u'a b', 'needs an image id'), (u'a?b', 'needs an image id'),
+        (u'a%2fb', 'needs an image id'),
+        (u'a\n', 'needs an image id'), (u'\0', 'needs an image id'), (u'caf\xe9', 'needs an image id'),
+        (u'x' * 256, 'needs an image id'),
         (u'\ud800', 'needs an image id'),
     ] + NO_TEXTS,
     'UUID_LIST': [
-        ([], 'needs a list'), ({}, 'needs a list'), ({UUID_A: UUID_B}, 'needs a list'), (UUID_A, 'needs a list'), (5, 'needs a list'),
+        ([], 'needs a list'), ({}, 'needs a list'), ({UUID_A: UUID_B}, 'needs a list'), (UUID_A, 'needs a list'),
+        (5, 'needs a list'),
         (True, 'needs a list'), (u'', 'needs a list'), ([UUID_A, UUID_A], 'names a uuid twice'), ([UUID_A, None], 'needs text'),
         ([[UUID_A]], 'needs text'), ([5], 'needs text'),
     ] + [([UUID_B, value], reason) for value, reason in BAD_UUIDS],
     'ENDPOINT': [
         (u'', 'is empty'), (u'glance', 'needs a URL'), (u'glance:9292', 'needs a URL'), (u'ftp://glance', 'needs a URL'),
         (u'file:///etc/passwd', 'needs a URL'), (u'HTTP://glance', 'needs a URL'), (u'http:glance', 'needs a URL'),
-        (u'http:/glance', 'needs a URL'), (u' http://glance', 'needs a URL'), (u'http://', 'names no host'), (u'http:///v2', 'names no host'),
+        (u'http:/glance', 'needs a URL'), (u' http://glance', 'needs a URL'), (u'http://', 'names no host'),
+        (u'http:///v2', 'names no host'),
         (u'http://:9292', 'names no host'), (u'http://[]:9292', 'names no host'), (u'http://gl ance', 'nothing else'),
         (u'http://glance\r\nX: y', 'nothing else'), (u'http://glance\n', 'nothing else'), (u'http://glance\0', 'nothing else'),
-        (u'http://user:pw@glance', 'nothing else'), (u'http://glance/v2?x=y', 'nothing else'), (u'http://glance/#x', 'nothing else'),
+        (u'http://user:pw@glance', 'nothing else'), (u'http://glance/v2?x=y', 'nothing else'),
+        (u'http://glance/#x', 'nothing else'),
         (u'http://glance\\@evil', 'nothing else'), (u'http://gl\xe4nce', 'nothing else'), (u'http://glance:', 'has a port'),
         (u'http://glance:0', 'has a port'), (u'http://glance:65536', 'has a port'), (u'http://glance:x', 'has a port'),
         (u'http://glance:-1', 'has a port'), (u'http://glance:80:80', 'has a port'), (u'http://glance:000080', 'has a port'),
@@ -91,26 +98,32 @@ REFUSED = {
         (u'http://[::1]:x', 'has a port'),
     ] + NO_TEXTS,
     'HEADERS': [
-        ([], 'needs a map'), (SECRET, 'needs a map'), (5, 'needs a map'), (True, 'needs a map'), ([[u'X-Auth-Token', SECRET]], 'needs a map'),
-        ({u'': SECRET}, 'not a header name'), ({u'X Auth': SECRET}, 'not a header name'), ({u'X-Auth:': SECRET}, 'not a header name'),
+        ([], 'needs a map'), (SECRET, 'needs a map'), (5, 'needs a map'), (True, 'needs a map'),
+        ([[u'X-Auth-Token', SECRET]], 'needs a map'),
+        ({u'': SECRET}, 'not a header name'), ({u'X Auth': SECRET}, 'not a header name'),
+        ({u'X-Auth:': SECRET}, 'not a header name'),
         ({u'X\r\nY': SECRET}, 'not a header name'), ({u'X-T\xf6ken': SECRET}, 'not a header name'),
         ({u'X-Auth-Token': SECRET + u'\r\nHost: evil'}, 'control character in the value of X-Auth-Token'),
         ({u'X-Auth-Token': SECRET + u'\n'}, 'control character'), ({u'X-Auth-Token': SECRET + u'\0'}, 'control character'),
         ({u'X-Auth-Token': SECRET + u'\x7f'}, 'control character'), ({u'X-Auth-Token': SECRET + u'\ud800'}, 'control character'),
         ({u'Host': u'evil'}, 'must not set Host'), ({u'content-length': u'0'}, 'must not set content-length'),
-        ({u'Transfer-Encoding': u'chunked'}, 'must not set'), ({u'CONNECTION': u'close'}, 'must not set'), ({u'Range': u'x'}, 'must not set'),
+        ({u'Transfer-Encoding': u'chunked'}, 'must not set'), ({u'CONNECTION': u'close'}, 'must not set'),
+        ({u'Range': u'x'}, 'must not set'),
         ({u'X-Number': 5}, 'value of X-Number that is not text'), ({u'X-List': [SECRET]}, 'value of X-List that is not text'),
         ({u'X-Map': {SECRET: 1}}, 'value of X-Map that is not text'),
         ({u'Expect': u'100-continue'}, 'must not set'), ({u'Accept-Encoding': u'gzip'}, 'must not set'),
     ],
     'API_VERSION': [
         (u'', 'needs 1 or 2'), (u'3', 'needs 1 or 2'), (u'0', 'needs 1 or 2'), (u'02', 'needs 1 or 2'), (u'2 ', 'needs 1 or 2'),
-        (u'2.0', 'needs 1 or 2'), (u'v2', 'needs 1 or 2'), (u'\u0662', 'needs 1 or 2'), (u'\xb2', 'needs 1 or 2'), (0, 'needs 1 or 2'),
-        (3, 'needs 1 or 2'), (-1, 'needs 1 or 2'), (10 ** 300, 'needs 1 or 2'), (1.5, 'needs 1 or 2'), (float('nan'), 'needs 1 or 2'),
+        (u'2.0', 'needs 1 or 2'), (u'v2', 'needs 1 or 2'), (u'\u0662', 'needs 1 or 2'), (u'\xb2', 'needs 1 or 2'),
+        (0, 'needs 1 or 2'),
+        (3, 'needs 1 or 2'), (-1, 'needs 1 or 2'), (10 ** 300, 'needs 1 or 2'), (1.5, 'needs 1 or 2'),
+        (float('nan'), 'needs 1 or 2'),
         (True, 'needs 1 or 2'), (False, 'needs 1 or 2'), ([], 'needs 1 or 2'), ([2], 'needs 1 or 2'), ({}, 'needs 1 or 2'),
     ],
     'SR_PATH': [
-        (u'', 'is empty'), (u'var/run', 'needs an absolute path'), (u'.', 'needs an absolute path'), (u'..', 'needs an absolute path'),
+        (u'', 'is empty'), (u'var/run', 'needs an absolute path'), (u'.', 'needs an absolute path'),
+        (u'..', 'needs an absolute path'),
         (u'/..', 'needs an absolute path'), (u'/a/../b', 'needs an absolute path'), (u'/a/..', 'needs an absolute path'),
         (u'/a\0', 'needs an absolute path'), (u'/a\n', 'needs an absolute path'), (u' /a', 'needs an absolute path'),
         (u'/', 'needs an absolute path'), (u'//', 'needs an absolute path'), (u'/caf\xe9', 'needs an absolute path'),
@@ -119,10 +132,12 @@ REFUSED = {
     'SR_UUID': BAD_UUIDS,
     'PROPERTIES': [
         ([], 'needs a map'), (u'', 'needs a map'), (5, 'needs a map'), (True, 'needs a map'), ({u'': u'x'}, 'not a property name'),
-        ({u'a b': u'x'}, 'not a property name'), ({u'caf\xe9': u'x'}, 'not a property name'), ({u'x' * 256: u'x'}, 'not a property name'),
+        ({u'a b': u'x'}, 'not a property name'), ({u'caf\xe9': u'x'}, 'not a property name'),
+        ({u'x' * 256: u'x'}, 'not a property name'),
         ({u'a/b': u'x'}, 'not a property name'), ({u'a': u'x\r\n'}, 'control character in the value of a'),
         ({u'a': u'\0'}, 'control character in the value of a'), ({u'a': u'\udfff'}, 'control character in the value of a'),
-        ({u'a': [u'x']}, 'neither text nor a number'), ({u'a': {}}, 'neither text nor a number'), ({u'a': 1.5}, 'neither text nor a number'),
+        ({u'a': [u'x']}, 'neither text nor a number'), ({u'a': {}}, 'neither text nor a number'),
+        ({u'a': 1.5}, 'neither text nor a number'),
     ],
     'TASK': [
         (u'', 'is empty'), (UUID_A, 'needs the reference'), (u'opaqueref:' + UUID_A, 'needs the reference'),
@@ -193,7 +208,8 @@ def test_a_tuple_is_a_list():
     assert bind_legacy(args.UUID_LIST, (UUID_A, UUID_B)) == [UUID_A, UUID_B]
 
 
-@pytest.mark.parametrize('text', [u'', u'[', u'{', u"['x']", u'x', u'[1,]', u'\0', u'[]]', u'"' + SECRET, SECRET, u'{"a": "%s}' % SECRET])
+@pytest.mark.parametrize('text', [u'', u'[', u'{', u"['x']", u'x', u'[1,]', u'\0', u'[]]', u'"' + SECRET, SECRET,
+                                  u'{"a": "%s}' % SECRET])
 def test_what_is_no_json_is_refused(text):
     for kind in (args.UUID_LIST, args.HEADERS):
         with pytest.raises(errors.ArgumentError) as caught:

@@ -6,19 +6,21 @@ from __future__ import absolute_import, division
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dom0_lib import compat
 from dom0_lib import json_reply
 
 TEXT = st.text(st.one_of(
-    st.sampled_from(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600'), st.characters(blacklist_categories=[])), max_size=12)
+    st.sampled_from(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600'), st.characters(blacklist_categories=[])),
+    max_size=12)
 PLAIN_DATA = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
     lambda values: st.one_of(st.lists(values, max_size=4), st.dictionaries(TEXT, values, max_size=4)), max_leaves=15)
 
 
+@settings(max_examples=60)
 @given(PLAIN_DATA)
 def test_json_reads_what_is_written(value):
     text = json_reply.dumps(value)
@@ -37,7 +39,8 @@ def typed(value):
 
 
 @pytest.mark.parametrize('value, text', [
-    (None, u'null'), (True, u'true'), (False, u'false'), (0, u'0'), (2 ** 70, u'1180591620717411303424'), (1.5, u'1.5'), (1e22, u'1e+22'),
+    (None, u'null'), (True, u'true'), (False, u'false'), (0, u'0'), (2 ** 70, u'1180591620717411303424'), (1.5, u'1.5'),
+    (1e22, u'1e+22'),
     (u'2.1', u'"2.1"'), (u'', u'""'), (u'\xe9"\n\U0001f600', u'"\\u00e9\\"\\n\\ud83d\\ude00"'),
     ([], u'[]'), ((1, u'a'), u'[1, "a"]'), ({}, u'{}'), ({u'b': 1, u'a': {u'c': []}}, u'{"a": {"c": []}, "b": 1}'),
     ({u'root': {u'uuid': u'x'}}, u'{"root": {"uuid": "x"}}'),
@@ -47,7 +50,8 @@ def test_the_text_of_a_reply(value, text):
 
 
 @pytest.mark.parametrize('value', [
-    object(), set(), 1j, float('nan'), float('inf'), -float('inf'), [object()], {u'key': set()}, {1: u'x'}, {None: u'x'}, {(): u'x'},
+    object(), set(), 1j, float('nan'), float('inf'), -float('inf'), [object()], {u'key': set()}, {1: u'x'}, {None: u'x'},
+    {(): u'x'},
     b'\xff\xfe', {b'\xff': 1},
 ])
 def test_what_is_no_json_cannot_be_written(value):
