@@ -309,15 +309,18 @@ def _is_inode(path, inode):
 
 def _has_children(repository, name):
     for other in os.listdir(repository.path):
-        if other.endswith('.vhd') and other != name:
-            with open(os.path.join(repository.path, other), 'rb') as fileobj:
-                try:
-                    locators = vhd.read_metadata(fileobj).locators
-                except vhd.FormatError:
-                    continue
-            if any(os.path.basename(locator.path or '') == name for locator in locators):
-                return True
+        path = os.path.join(repository.path, other)
+        if other.endswith('.vhd') and other != name and os.path.isfile(path) and name in _list_parents(path):
+            return True
     return False
+
+
+def _list_parents(path):
+    try:
+        with open(path, 'rb') as fileobj:
+            return [os.path.basename(locator.path or '') for locator in vhd.read_metadata(fileobj).locators]
+    except vhd.FormatError:
+        return []  # nobody can read it, so nobody reads its parent
 
 
 def sweep(repository):

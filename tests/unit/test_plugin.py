@@ -75,7 +75,7 @@ def make_legacy(*positional, **keywords):
 
 
 def answer(function, arguments=None):
-    return xapi_form.read_reply(plugin.answer(CALLS, xapi_form.encode_call(function, arguments or {})))
+    return xapi_form.read_reply(plugin.answer(CALLS, xapi_form.encode_call(function, arguments or {}), 'plugin_host'))
 
 
 # What a result becomes.
@@ -200,7 +200,7 @@ def test_an_unknown_function(function, arguments):
     (xapi_form.encode_call(u'fail', {u'name': u'x'}).replace(b'x</value>', b'<int>1</int></value>'), 'fail'),
 ])
 def test_what_is_no_call_is_a_failure(data, function):
-    status, details = xapi_form.read_reply(plugin.answer(CALLS, data))
+    status, details = xapi_form.read_reply(plugin.answer(CALLS, data, 'plugin_host'))
     assert details[:3] == ['XENAPI_PLUGIN_FAILURE', function, 'RequestError'] and details[3]
 
 
