@@ -205,7 +205,10 @@ def _send(image, request, deflater, blocks):
             raise errors.PluginError('the service took a part of image %s for all of it; delete the image' % image.image_id)
         digest.update(piece)
         size_bytes += len(piece)
-    image.judge_upload(request.finish().status)
+    try:
+        image.judge_upload(request.finish().status)
+    except errors.RetryableError as error:
+        image.recover_upload(error)
     return size_bytes, digest.hexdigest()
 
 
