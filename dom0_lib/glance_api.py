@@ -76,12 +76,14 @@ class Image(object):
         return Data(self, record)
 
     def open_range(self, position):
-        """The http_client.Response with the data from `position` on; status 200 or, beyond 0, 206."""
+        """The http_client.Response with the data from `position` on; status 200 or, beyond 0, 206.  May raise RangeIgnored."""
         headers = dict(self._headers, Range='bytes=%d-' % position) if position else self._headers
         response = http_client.get(self._data_url, headers, self._options)
         if response.status == 200 or position and response.status == 206:
             return response
         response.close()
+        if position and response.status == 416:
+            raise RangeIgnored('the service has no data beyond byte %d' % position)
         raise self._refusal(response.status)
 
     def wait(self, seconds):
@@ -132,6 +134,23 @@ class Image(object):
         if status != (200 if self._is_v1 else 204):
             raise self._refusal(status, is_upload=True)
 
+    def recover_upload(self, lost):
+        """Whether an upload succeeded whose answer was `lost`: returns if the service has taken the data, raises `lost` if not.
+
+        The caller would repeat the upload, and find the image no longer waiting for data.
+        """
+        for pause_s in _VERIFY_AFTER_S:
+            self.wait(pause_s)
+            try:
+                status = self.read_record().get('status')
+            except errors.RetryableError:
+                continue
+            if status == 'active':
+                return
+            if status != 'saving':
+                break
+        raise lost
+
     def verify_upload(self, size_bytes, md5):
         """See that the service holds what was sent: some servers call a truncated upload complete."""
         for pause_s in _VERIFY_AFTER_S:
@@ -176,9 +195,9 @@ class Data(object):
         self._response = image.open_range(0)
         self._continuations = 0
         self.position = 0
-        self.size_bytes = self._response.length
         recorded_bytes = record.get('size')
-        if self.size_bytes is not None and recorded_bytes not in (None, self.size_bytes):
+        self.size_bytes = recorded_bytes if self._response.length is None else self._response.length
+        if recorded_bytes not in (None, self.size_bytes):
             self.close()
             raise errors.RetryableError('the service sends %d bytes of image %s, its record says %s' % (
                 self.size_bytes, image.image_id, recorded_bytes))
@@ -190,7 +209,12 @@ class Data(object):
         while True:
             try:
                 data = self._response.read()
+                if not data and self.size_bytes is not None and self.position < self.size_bytes:
+                    # uWSGI ends a body in good form when its own wait for the data has timed out.
+                    raise errors.RetryableError('the data ended at byte %d of %d' % (self.position, self.size_bytes))
             except errors.RetryableError as error:
+                if self.position == self.size_bytes:
+                    return b''  # nothing but the end of the framing is lost
                 self._continue(error)
                 continue
             self.position += len(data)

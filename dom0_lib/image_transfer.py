@@ -241,7 +241,10 @@ def _send(image, request, chain, deflater, threads, watch):
             digest.update(piece)
             size_bytes += len(piece)
     chain.check_unchanged()
-    image.judge_upload(request.finish().status)
+    try:
+        image.judge_upload(request.finish().status)
+    except errors.RetryableError as error:
+        image.recover_upload(error)
     return size_bytes, digest.hexdigest()
 
 

@@ -8,12 +8,13 @@ import sys
 from tests.bench import call_overhead
 from tests.bench import download
 from tests.bench import image
+from tests.bench import upload
 from tests.bench.report import Report
 from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, call_overhead)
+BENCHMARKS = (download, upload, call_overhead)
 
 
 def main(arguments=None):

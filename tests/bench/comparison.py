@@ -26,6 +26,17 @@ class RatioTarget(object):
             spread.median, self.against, spread.low, spread.high), "%.2f" % self.limit, spread.median <= self.limit)
 
 
+class SizeTarget(object):
+    """What `row` makes is at most `limit` times as large as what `against` makes."""
+
+    def __init__(self, row, against, limit):
+        self.row, self.against, self.limit = row, against, limit
+
+    def judge(self, outcome):
+        ratio = outcome.sizes[self.row] / outcome.sizes[self.against]
+        return Verdict(self.row, "%.3f times the size of '%s'" % (ratio, self.against), "%.2f" % self.limit, ratio <= self.limit)
+
+
 class MemoryTarget(object):
     """All processes of `row` together never have more than `limit_mib` resident."""
 
@@ -42,7 +53,7 @@ class Comparison(object):
     ways        functions that take a watch (see watches), do the job inside `with watch(row):`, check that it is done
                 and clean up
     baseline    the row that others are compared with
-    targets     of RatioTarget, MemoryTarget
+    targets     of RatioTarget, SizeTarget, MemoryTarget
     notes       lines to print below the table
     """
 
@@ -55,26 +66,32 @@ class Comparison(object):
 
     def measure(self, rounds, with_memory):
         """The Outcome of `rounds` turns.  The first turn is not timed: it warms caches and, with_memory, shows memory."""
-        samples, peaks = collections.defaultdict(list), {}
+        samples, peaks, sizes = collections.defaultdict(list), {}, {}
         for number in progress.track(range(rounds + 1), self.title, transient=True, console=console.Console(stderr=True)):
             for way in self._ways:
                 watch = watches.MemoryWatch() if number == 0 and with_memory else watches.Stopwatch()
                 way(watch)
+                sizes.update(watch.sizes)
                 if number > 0:
                     for row, reading in watch.readings.items():
                         samples[row].append(reading)
                 elif with_memory:
                     peaks.update(watch.readings)
-        return Outcome(self, dict(samples), peaks)
+        return Outcome(self, dict(samples), peaks, sizes)
 
 
 class Outcome(object):
-    """samples: {row: [watches.Reading]}; peaks: {row: watches.Peak}, empty if memory was not looked at."""
+    """
+    samples     {row: [watches.Reading]}
+    peaks       {row: watches.Peak}, empty if memory was not looked at
+    sizes       {row: bytes}, of rows that make something
+    """
 
-    def __init__(self, comparison, samples, peaks):
+    def __init__(self, comparison, samples, peaks, sizes):
         self.comparison = comparison
         self.samples = samples
         self.peaks = peaks
+        self.sizes = sizes
 
     def walls_s(self, row):
         return _spread([reading.wall_s for reading in self.samples[row]])

@@ -59,7 +59,7 @@ def _make_table(outcome):
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for heading in ["wall %s" % unit, "min - max", "times", "min - max", "CPU %s" % unit] + (
-            ["peak MiB", "together"] if outcome.peaks else []):
+            ["peak MiB", "together"] if outcome.peaks else []) + (["size MB"] if outcome.sizes else []):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in outcome.samples:
         wall, ratio = outcome.walls_s(row), outcome.ratios(row, baseline)
@@ -70,6 +70,8 @@ def _make_table(outcome):
         if row in outcome.peaks:
             peak = outcome.peaks[row]
             cells += ["%.1f" % (peak.largest_bytes / MIB), "%.1f" % (peak.together_bytes / MIB)]
+        if row in outcome.sizes:
+            cells.append("%.2f" % (outcome.sizes[row] / 1e6))
         table.add_row(*cells)
     return table
 

@@ -21,10 +21,11 @@ Peak = collections.namedtuple("Peak", "largest_bytes together_bytes")
 
 
 class Stopwatch(object):
-    """readings: {row: Reading}, in the order of the job."""
+    """readings: {row: Reading}, in the order of the job; sizes: {row: bytes} of what was made, to be filled in."""
 
     def __init__(self):
         self.readings = {}
+        self.sizes = {}
 
     @contextlib.contextmanager
     def __call__(self, row, after=None):
@@ -37,13 +38,15 @@ class Stopwatch(object):
 
 
 class MemoryWatch(object):
-    """readings: {row: Peak}.  A process's own peak is the kernel's record of it, up to 5 ms before its end.
+    """readings: {row: Peak}; sizes: as of a Stopwatch.
 
-    rusage would be exact to the end, but its ru_maxrss begins with what this process had when it forked.
+    A process's own peak is the kernel's record of it, looked at every 5 ms while it lives.  rusage would have it exactly, but
+    its ru_maxrss begins with what this process had when it forked.
     """
 
     def __init__(self):
         self.readings = {}
+        self.sizes = {}
         self._older = set(_list_children(os.getpid()))
 
     @contextlib.contextmanager

@@ -7,13 +7,16 @@ import ast
 import io
 import os
 
-import pytest
-
 DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data')
 
 
-def read(file_name):
-    """The triples (name, bytes, expected) of a file, as parameters of a test."""
+def load(file_name):
+    """The triples (name, bytes, expected) of a file."""
     with io.open(os.path.join(DIRECTORY, file_name), encoding='ascii') as source:
-        triples = ast.literal_eval(source.read())
-    return [pytest.param(data, expected, id=name) for name, data, expected in triples]
+        return ast.literal_eval(source.read())
+
+
+def read(file_name):
+    """The same as parameters of a test."""
+    import pytest  # load() is for programs, too, which start in a tenth of the time without it
+    return [pytest.param(data, expected, id=name) for name, data, expected in load(file_name)]

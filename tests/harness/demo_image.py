@@ -41,6 +41,11 @@ def create(service, name):
     return json.loads(_request(service, "POST", "", "application/json", json.dumps(record).encode("ascii")))["id"]
 
 
+def read_record(service, image_id):
+    """What the service says of an image."""
+    return json.loads(_request(service, "GET", "/" + image_id))
+
+
 def upload(service, image_id, path):
     """Give an image its data."""
     with open(path, "rb") as data:
@@ -53,7 +58,7 @@ def count_transferred(service, image_id, counter):
     return sum(request[counter] for request in service.status()["requests"] if request["path"].endswith(path))
 
 
-def _request(service, method, path, content_type, body, size_bytes=None):
+def _request(service, method, path, content_type="application/json", body=None, size_bytes=None):
     headers = {"X-Auth-Token": service.token, "Content-Type": content_type}
     if size_bytes is not None:
         headers["Content-Length"] = str(size_bytes)

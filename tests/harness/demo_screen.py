@@ -65,6 +65,9 @@ class Step(object):
         self._progress.update(self._task_id, completed=done_bytes, status="%s of %s" % (
             format_size(min(done_bytes, self._total_bytes)), format_size(self._total_bytes)))
 
+    def show_fraction(self, fraction):
+        self._progress.update(self._task_id, completed=fraction * self._total_bytes, status="%.0f %%" % (100 * fraction))
+
     def show_status(self, text):
         self._progress.update(self._task_id, status=text)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from dom0_lib import compat
 from dom0_lib import pickles
 from tests.contract import captures
+from tests.contract.plain_data import typed
 
 picklers = [pickle]
 if compat.PYTHON2:
@@ -34,24 +35,6 @@ PLAIN_DATA = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT),
     lambda values: st.one_of(st.lists(values, max_size=4), st.lists(values, max_size=4).map(tuple),
                              st.dictionaries(KEY, values, max_size=4)), max_leaves=12)
-
-
-def typed(value):
-    """`value` with the name of every type in it: True is not 1, a list no tuple; on Python 2 int is long and str text."""
-    if isinstance(value, dict):
-        return 'dict', sorted(((typed(key), typed(item)) for key, item in value.items()), key=repr)
-    if isinstance(value, (list, tuple)):
-        return type(value).__name__, [typed(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return repr(value)
-    if isinstance(value, float):
-        return 'float', repr(value)
-    if isinstance(value, compat.integer_types):
-        return 'int', int(value)
-    if compat.PYTHON2 and isinstance(value, str):
-        value = value.decode('ascii')
-    assert isinstance(value, compat.text_type)
-    return 'text', value
 
 
 @pytest.mark.parametrize('data, expected', captures.read('python27_pickles.txt'))

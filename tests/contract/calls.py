@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows that tests/contract/test_calls.py runs: a new call needs one in CALLS, and one in ARGUMENTS for each new argument."""
+
+from __future__ import absolute_import, division
+
+UUID_A = u'11111111-2222-4333-8444-555555555555'
+UUID_B = u'66666666-7777-4888-9999-aaaaaaaaaaaa'
+SR_UUID = u'0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e'
+SR_PATH = u'/var/run/sr-mount/' + SR_UUID
+SECRET = u'gAAAAAB-s3cr3t'
+
+# Stands for a listening port of this machine that nothing may connect to.
+ENDPOINT = u'http://127.0.0.1:1'
+
+# name: (a right value, wrong values). A wrong value that is not text goes into plain calls if the kind is structured. XAPI and XML
+# let no control character but LF and TAB arrive as it was.
+ARGUMENTS = {
+    'image_id': (UUID_A, [u'', u'../x', u'a b', u'x\n', 5, [UUID_A]]),
+    'endpoint': (ENDPOINT, [u'', u'glance:9292', u'file:///etc/passwd', u'http://user:pw@glance', u'http://glance/\nX: y', 5]),
+    'uuid_stack': ([UUID_A, UUID_B], [[], UUID_A, [UUID_A, UUID_A], [UUID_A.upper()[:-1] + u'G'], [u'../' + UUID_A], [5], {}]),
+    'vdi_uuids': ([UUID_A, UUID_B], [[], UUID_A, [UUID_A, UUID_A], [UUID_A.upper()[:-1] + u'G'], [u'../' + UUID_A], [5], {}]),
+    'sr_path': (SR_PATH, [u'', u'var/run/sr-mount', SR_PATH + u'/../x', SR_PATH + u'\n', 5, [SR_PATH]]),
+    'sr_uuid': (SR_UUID, [u'', u'x', SR_PATH, SR_UUID.upper(), u'../' + SR_UUID, 5]),
+    'extra_headers': ({u'X-Auth-Token': SECRET}, [
+        SECRET, [SECRET], {u'X-Auth-Token': SECRET + u'\nX: y'}, {u'Host': SECRET}, {u'a b': SECRET}, {u'X-Auth-Token': [SECRET]}]),
+    'properties': ({u'os_type': u'linux'}, [u'linux', [u'linux'], {u'a b': u'x'}, {u'os_type': u'x\n'}, {u'os_type': [u'x']}]),
+    'api_version': (2, [u'', u'3', u'v2', 3, True, [2]]),
+    'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
+}
+
+# (plug-in, call): {argument: (a right value, wrong values)} where an argument means something else in this call.
+CALLS = {
+    ('dom0_plugin_version.py', 'get_version'): {},
+    ('glance.py', 'download_vhd2'): {},
+    ('glance.py', 'upload_vhd2'): {},
+}
+
+
+def _call(function, members):
+    return (b'<methodCall><methodName>' + function + b'</methodName><params><param><value>OpaqueRef:6a5d8e32</value></param>'
+            b'<param><value><struct>' + members + b'</struct></value></param></params></methodCall>')
+
+
+def _success(value):
+    return (b'<?xml version="1.0"?>\n<methodResponse><params><param><value><struct><member><name>Status</name><value>'
+            b'<string>Success</string></value></member><member><name>Value</name><value><string>' + value + b'</string></value>'
+            b'</member></struct></value></param></params></methodResponse>\n')
+
+
+def _failure(*details):
+    return (b'<?xml version="1.0"?>\n<methodResponse><params><param><value><struct><member><name>Status</name><value>'
+            b'<string>Failure</string></value></member><member><name>ErrorDescription</name><value><array><data>'
+            + b''.join(b'<value><string>' + detail + b'</string></value>' for detail in details) +
+            b'</data></array></value></member></struct></value></param></params></methodResponse>\n')
+
+
+_HOST = b'<member><name>host_uuid</name><value>4d9c3f1e-7f6b-4b56-9a4e-2f1d0c8b7a65</value></member>'
+
+# (name, plug-in, bytes in, bytes out): XAPI's form around what os-xenapi 0.3.4 under Python 2.7 sent, and around plain text.
+EXCHANGES = [
+    ('legacy', 'dom0_plugin_version.py',
+     _call(b'get_version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>" + _HOST),
+     _success(b"S'2.1'\n.")),
+    ('legacy with keywords of others', 'dom0_plugin_version.py',
+     _call(b'get_version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\nS'x'\nI1\nss.</value></member>"),
+     _success(b"S'2.1'\n.")),
+    ('plain', 'dom0_plugin_version.py', _call(b'get_version', _HOST), _success(b'"2.1"')),
+    ('plain, empty map', 'dom0_plugin_version.py', _call(b'get_version', b''), _success(b'"2.1"')),
+    ('plain, unknown argument', 'dom0_plugin_version.py', _call(b'get_version', b'<member><name>x</name><value>1</value></member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'get_version', b'ArgumentError', b"argument 'x': unknown; this call takes none")),
+    ('legacy, a value too many', 'dom0_plugin_version.py',
+     _call(b'get_version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(I1\ntsS'kwargs'\np3\n(dp4\ns.</value></member>"),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'get_version', b'ArgumentError',
+              b"argument 'params': has 1 positional values, the call takes 0")),
+    ('legacy, dangerous pickle', 'dom0_plugin_version.py',
+     _call(b'get_version', b"<member><name>params</name><value>cos\nsystem\n(S'true'\ntR.</value></member>"),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'get_version', b'ArgumentError',
+              b"argument 'params': the pickle has a record of code 0x63, which plain data does not need")),
+    ('unknown function', 'dom0_plugin_version.py', _call(b'get_versions', b''),
+     _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'get_versions')),
+    ('unknown function', 'glance.py', _call(b'download_vhd', b''), _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'download_vhd')),
+    ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
+]
