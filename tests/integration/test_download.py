@@ -208,7 +208,7 @@ def test_the_path_of_a_pbd_that_is_not_ours(cloud, disk, other_path, wrong):
     path, real = other_path("/mnt/not-ours", **wrong)
     with pytest.raises(XenAPI.Failure) as caught:
         cloud.call(cloud.service.add_image(pack_chain([disk])), sr_path=path)
-    assert caught.value.details[2:] == ["StorageError", "sr_path '/mnt/not-ours' is neither below /var/run/sr-mount nor the path "
+    assert caught.value.details[2:] == ["StorageError", "sr_path '/mnt/not-ours' is neither /var/run/sr-mount/<uuid> nor the path "
                                         "of an attached PBD"]
     assert os.listdir(real) == []
 
