@@ -33,6 +33,8 @@ def run_tests():
     left_out = _prepare_tools()
     versions, missing = _prepare_environments()
     left_out += missing
+    if environments.WANTS_GLANCE:
+        left_out += _prepare_glance()
     if left_out and IN_CI:
         print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
         return 1
@@ -105,6 +107,11 @@ def _prepare_environments():
             list(pool.map(lambda pair: environments.prepare_dom0(*pair), available))
         environments.prepare_os_xenapi()
     return [version for version, _ in available], missing
+
+
+def _prepare_glance():
+    with environments.locked():
+        return [] if environments.prepare_glance() else ["  Python %s: the real Glance" % " or ".join(environments.GLANCE_PYTHONS)]
 
 
 def _lint():

@@ -34,6 +34,11 @@ RECENT_REQUIREMENTS = ["pytest>=8.4,<10", "hypothesis>=6.100,<7", "XenAPI>=24.26
 # The implementation that this one replaces, unpacked: the benchmark's yardstick, and plug-ins that nobody here wrote.
 OS_XENAPI = "os-xenapi==0.3.4"
 
+# The real image service, whose 260 MB take a minute: made in CI, and where somebody asks for it.
+WANTS_GLANCE = os.environ.get("CI") == "true" or os.environ.get("DOM0_REAL_GLANCE") == "1"
+GLANCE = ["glance==33.0.0", "gunicorn==27.0.1", "pyuwsgi==2.0.30.post1"]
+GLANCE_PYTHONS = ("3.11", "3.12", "3.13")
+
 COMMAND_DEADLINE_S = 900
 LOCK_DEADLINE_S = 1800
 
@@ -107,6 +112,19 @@ def prepare_os_xenapi():
         _run([python_of("host"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", directory,
               OS_XENAPI])
     _prepare("os-xenapi", [OS_XENAPI], make)
+
+
+def prepare_glance():
+    """Make .venvs/glance, the image service with both servers that run it; False without a Python for it."""
+    found = [python for python in map(interpreters.find_dom0, GLANCE_PYTHONS) if python]
+    if not found:
+        return False
+
+    def make(directory):
+        _make_with_venv(directory, found[0])
+        _install(directory, GLANCE)
+    _prepare("glance", [found[0], GLANCE], make)
+    return True
 
 
 @contextlib.contextmanager
