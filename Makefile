@@ -15,8 +15,8 @@ RUN = @python3 -E -B -m tests.run
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## watch a disk image travel from an image service into a storage repository (no root, under 90 s)
-	$(RUN) host tests.harness.demo $(ARGS)
+demo: ## watch a disk image travel into a storage repository, and back (no root, under 90 s)
+	$(RUN) harness tests.harness.demo $(ARGS)
 
 test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
 	$(RUN) test
@@ -28,7 +28,7 @@ lint: ## lint alone
 	$(RUN) lint
 
 sim: ## run a simulated host to try plug-ins on; prints its URL and a sample call
-	$(RUN) host tests.harness $(ARGS)
+	$(RUN) harness tests.harness $(ARGS)
 
 bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 	$(RUN) bench $(ARGS)

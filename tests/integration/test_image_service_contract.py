@@ -21,10 +21,9 @@ from tests.harness import glance_server
 from tests.harness import image_service_tokens as tokens
 from tests.harness.image_service import ImageService
 from tests.harness.image_service_process import ImageServiceProcess
+from tests.run import environments
 
-CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STAND_IN, GLANCE = "stand-in", "glance"
-WANTS_GLANCE = os.environ.get("CI") == "true" or os.environ.get("DOM0_REAL_GLANCE") == "1"
 
 OCTETS = "application/octet-stream"
 PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
@@ -144,12 +143,11 @@ def run_server(kind, directory, **limits):
         with ImageService(**limits) as service:
             yield service
     else:
-        python = glance_server.environment(os.path.join(CHECKOUT, ".venvs", "glance"))
-        with glance_server.GlanceServer(python, str(directory), limits) as glance:
+        with glance_server.GlanceServer(glance_server.find_python(), str(directory), limits) as glance:
             yield glance
 
 
-@pytest.fixture(scope="module", params=[STAND_IN, GLANCE] if WANTS_GLANCE else [STAND_IN])
+@pytest.fixture(scope="module", params=[STAND_IN, GLANCE] if environments.WANTS_GLANCE else [STAND_IN])
 def kind(request):
     return request.param
 

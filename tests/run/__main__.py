@@ -4,7 +4,7 @@
     python3 -m tests.run test               everything, on every dom0 Python
     python3 -m tests.run check              lint and fast tests on one Python
     python3 -m tests.run lint               lint alone
-    python3 -m tests.run host MODULE ...    a module of the repository in the host environment
+    python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
     python3 -m tests.run bench ...          the benchmarks, with tests.bench's options, on every dom0 Python
 """
 
@@ -33,6 +33,8 @@ def run_tests():
     left_out = _prepare_tools()
     versions, missing = _prepare_environments()
     left_out += missing
+    if environments.WANTS_GLANCE:
+        left_out += _prepare_glance()
     if left_out and IN_CI:
         print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
         return 1
@@ -57,9 +59,14 @@ def lint():
     return summarize([run_alone(_lint())])
 
 
-def run_host_module(arguments):
-    _prepare_host()
-    python = environments.python_of("host")
+def run_harness_module(arguments):
+    with environments.locked():
+        environments.prepare_harness()
+    _execute("harness", arguments)
+
+
+def _execute(environment, arguments):
+    python = environments.python_of(environment)
     os.execve(python, [python, "-m"] + arguments, environments.clean_environ())
 
 
@@ -67,7 +74,7 @@ def bench(arguments):
     left_out = _prepare_tools() + _prepare_environments()[1]
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
-    run_host_module(["tests.bench"] + arguments)
+    _execute("host", ["tests.bench"] + arguments)
 
 
 def _prepare_tools():
@@ -102,6 +109,11 @@ def _prepare_environments():
     return [version for version, _ in available], missing
 
 
+def _prepare_glance():
+    with environments.locked():
+        return [] if environments.prepare_glance() else ["  Python %s: the real Glance" % " or ".join(environments.GLANCE_PYTHONS)]
+
+
 def _lint():
     command = [environments.python_of("host"), "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."]
     return Step("lint", command, FAST_DEADLINE_S)
@@ -129,8 +141,8 @@ COMMANDS = {"test": run_tests, "check": check, "lint": lint}
 
 def main(arguments):
     try:
-        if arguments[:1] == ["host"] and len(arguments) > 1:
-            return run_host_module(arguments[1:])
+        if arguments[:1] == ["harness"] and len(arguments) > 1:
+            return run_harness_module(arguments[1:])
         if arguments[:1] == ["bench"]:
             return bench(arguments[1:])
         if len(arguments) == 1 and arguments[0] in COMMANDS:
