@@ -36,11 +36,12 @@ def _find_dom0_pythons():
     return [(version, os.path.join(ENVIRONMENTS, version, 'bin', 'python')) for version in versions]
 
 
-_DOM0_PYTHONS = _find_dom0_pythons()
+# [(version, path of the interpreter)], oldest first.
+DOM0_PYTHONS = _find_dom0_pythons()
 
 
-@pytest.fixture(scope='session', params=[path for _, path in _DOM0_PYTHONS],
-                ids=[version for version, _ in _DOM0_PYTHONS])
+@pytest.fixture(scope='session', params=[path for _, path in DOM0_PYTHONS],
+                ids=[version for version, _ in DOM0_PYTHONS])
 def dom0_python(request):
     """Path of a dom0's interpreter, for the first line of the plug-ins; the test runs once for each."""
     return request.param
