@@ -23,7 +23,7 @@ from tests.harness.pool import Pool
 
 MIB = 1 << 20
 # The oldest and the newest dom0 Python, for tests that take long or see the same code in all.
-EDGE_PYTHONS = conftest._DOM0_PYTHONS[:1] + conftest._DOM0_PYTHONS[1:][-1:]
+EDGE_PYTHONS = conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[1:][-1:]
 
 
 def describe_python(version_and_path):

@@ -7,7 +7,7 @@ from tests import conftest
 from tests.integration import downloads
 from tests.integration import test_download_refusals
 
-OLD_PYTHONS = [pair for pair in conftest._DOM0_PYTHONS if pair[0] in ("2.7", "3.6")]
+OLD_PYTHONS = [pair for pair in conftest.DOM0_PYTHONS if pair[0] in ("2.7", "3.6")]
 
 
 @pytest.fixture(scope="module", params=OLD_PYTHONS, ids=downloads.describe_python)
