@@ -10,6 +10,7 @@ Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
+    Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
 )
