@@ -103,6 +103,8 @@ class Image(object):
         self._patch([('container_format', 'ovf'), ('disk_format', 'vhd')])
         try:
             self._patch([('visibility', 'private')] + sorted(properties.items()))
+        except (errors.RetryableError, errors.ImageNotFound):
+            raise
         except errors.PluginError as error:
             # The data matter more; policies may protect properties.
             log.warning('image %s keeps its properties: %s', self.image_id, error)
