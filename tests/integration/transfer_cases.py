@@ -17,6 +17,7 @@ import pytest
 import XenAPI
 
 from dom0_lib import vhd
+from tests import conftest
 from tests.harness import vhd_reader
 from tests.harness import vhd_writer
 
@@ -24,6 +25,8 @@ PLUGIN = "glance.py"
 BLOCK = vhd.BLOCK_SIZE
 DISK_BYTES = 16 * BLOCK
 SETTINGS = "/etc/dom0-plugins.conf"
+# (version, path) of the two oldest dom0 Pythons and the newest, for tests that take long.
+ROTATION = conftest.DOM0_PYTHONS[:2] + conftest.DOM0_PYTHONS[2:][-1:]
 PROPERTIES = {"os_type": "linux", "auto_disk_config": "True"}
 
 
