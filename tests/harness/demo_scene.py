@@ -48,16 +48,15 @@ def make_uuid_stack(length):
 
 @contextlib.contextmanager
 def watched(show):
-    """While the block runs, call show() again and again, in another thread; should that fail, no more."""
+    """While the block runs, and once more at its end, call show(), in another thread; should that fail, no more."""
     over = threading.Event()
 
     def watch():
-        while not over.wait(_POLL_S):
-            try:
+        # What it asks may be gone; the block will say so.
+        with contextlib.suppress(OSError, ValueError, XenAPI.Failure):
+            while not over.wait(_POLL_S):
                 show()
-            except (OSError, ValueError, XenAPI.Failure):
-                # Whom it asks is gone; the block will say so.
-                return
+            show()
 
     # In the background, so that an interruption reaches what the block waits for.
     watcher = threading.Thread(target=watch, daemon=True)

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import tempfile
 import textwrap
 
@@ -30,7 +29,7 @@ _VDI_LINE = "           %-17s %-17s %9s %9s  %s"
 _NEXT = """\
   make sim     a simulated host that stays, for plug-ins of your own as well.
                It prints its URL, its UUID and how to call it in another shell:
-                 %s -m tests.harness.xe -s URL \\
+                 .venvs/harness/bin/python -m tests.harness.xe -s URL \\
                    host-call-plugin host-uuid=UUID \\
                    plugin=dom0_plugin_version.py fn=get_version
   make test    every test, with the plug-ins under every Python that a dom0 has
@@ -59,7 +58,7 @@ def run(data_bytes, start_cleanup):
         demo_tasks.show_cancellation(scene, archive, len(disk.chain))
         _show_refusal(scene, foreign_vdi)
     screen.title("Done in %.0f s, and nothing is left behind. Try next" % screen.seconds)
-    screen.say(_NEXT % os.path.relpath(sys.executable))
+    screen.say(_NEXT)
 
 
 def _set_stage(screen, data_bytes, stack):

@@ -16,6 +16,13 @@ import pytest
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEADLINE_S = 120
 DIGEST = r"\n  put on the disk, SHA-256\n      ([0-9a-f]{64})\n  read from the SR\n      ([0-9a-f]{64})\n"
+# Half-way is seen late, and never early; what was there by then is more than nothing.
+CANCELLATION = (
+    r"\n  import +task\.cancel at [5-9][0-9] %; ended [0-9.]+ s after that +[0-9.]+ s"
+    r"\n  task     XAPI saw (?:[0-9]+ %, )*[5-9][0-9] %"
+    r"\n      TASK_CANCELLED\n      OpaqueRef:.*"
+    r"\n  When it was cancelled, [0-9.]+ MB of VHDs were in the SR already\."
+    r"\n  The SR is as it was: 10 files, none changed, none more\.\n")
 
 
 @pytest.fixture
@@ -44,13 +51,16 @@ def test_a_disk_arrives_as_it_was(directory):
     status, output, errors = run(directory, "--size", "16")
     assert errors == ""
     assert status == 0
-    put, read = re.search(DIGEST, output).groups()
-    assert put == read
+    digests = re.findall(DIGEST, output)
+    assert len(digests) == 2
+    assert len({digest for pair in digests for digest in pair}) == 1
     assert re.search(r"\n  etc/motd: written to the leaf, over what the base has\n", output)
-    for name in ("disk", "pack", "upload", "import"):
+    for name in ("disk", "pack", "upload", "import", "export"):
         assert re.search(r"\n  %-8s .+ [0-9.]+ s +[0-9.]+ MB/s\n" % name, output)
     assert len(re.findall(r"  base copy  ", output)) == 2
-    assert re.search(r"\n      UnsafeImage\n      0\.vhd: .*\n.*\n  The SR is as it was: 4 files", output)
+    assert re.search(r"\n  export +4 VHDs, gzip level 1", output)
+    assert re.search(CANCELLATION, output)
+    assert re.search(r"\n      UnsafeImage\n      0\.vhd: .*\n.*\n  The SR is as it was: 10 files", output)
     assert os.listdir(directory) == []
     # A pipe gets plain lines, and a terminal has room for them.
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", output)
@@ -73,11 +83,13 @@ def test_a_terminal_gets_bars(directory):
     assert process.returncode == 0
     for name in (b"pack", b"upload", b"import"):
         assert re.search(rb"\r[^\n]*%s +\x1b[^\n]* of [0-9.]+ MB" % name, output)
+    # What a task says has no unit.
+    assert re.search(rb"\r[^\n]*import +\x1b[^\n]*m [5-9][0-9] %", output)
     # The cursor is visible again.
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")
 
 
-@pytest.mark.parametrize("title", ["A disk with files", "      \"extra_headers\""])
+@pytest.mark.parametrize("title", ["A disk with files", "      \"extra_headers\"", "      \"task\"", "  from a service"])
 def test_an_interruption_leaves_nothing(directory, title):
     process = start(directory, "--size", "24", stdout=subprocess.PIPE)
     for line in process.stdout:
