@@ -104,17 +104,18 @@ class GlanceServer(object):
     python           interpreter that has Glance (see find_python())
     directory        empty directory for its database, images and logs
     options          lines for glance-api.conf's [DEFAULT], such as {"image_size_cap": 4194304}
-    server           what runs it: GUNICORN, or UWSGI as devstack has it
+    kind             what runs it: GUNICORN, or UWSGI as devstack has it
     socket_limit_s   uWSGI's --socket-timeout
     certificate      paths of a certificate and its key, in PEM: serve https (GUNICORN alone)
     """
 
-    def __init__(self, python, directory, options=None, server=GUNICORN, socket_limit_s=30, certificate=None):
+    def __init__(self, python, directory, options=None, kind=GUNICORN, socket_limit_s=30, certificate=None):
         self.python = python
         self.directory = os.path.abspath(directory)
         self.options = dict(options or {})
+        self.kind = kind
         self.url = None
-        self._command = {GUNICORN: self._gunicorn, UWSGI: self._uwsgi}[server]
+        self._command = {GUNICORN: self._gunicorn, UWSGI: self._uwsgi}[kind]
         self._socket_limit_s = socket_limit_s
         self._certificate = certificate
         self._port = 0
@@ -154,6 +155,13 @@ class GlanceServer(object):
         with self._listen() as listener:
             self._spawn(listener.fileno())
         self._wait_ready()
+
+    def connect(self):
+        """A http.client connection, on which certificates are not verified."""
+        address = "127.0.0.1:%d" % self._port
+        if self._certificate:
+            return http.client.HTTPSConnection(address, timeout=START_LIMIT_S, context=ssl._create_unverified_context())
+        return http.client.HTTPConnection(address, timeout=START_LIMIT_S)
 
     def lose_data(self, image_id):
         """Remove an image's data behind Glance's back."""
@@ -234,7 +242,7 @@ class GlanceServer(object):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 with open(self._path("server.log"), errors="replace") as log:
                     raise RuntimeError("Glance did not start: %s" % log.read()[-2000:])
-            connection = self._connect()
+            connection = self.connect()
             try:
                 connection.request("GET", "/versions")
                 connection.getresponse().read()
@@ -243,9 +251,3 @@ class GlanceServer(object):
                 time.sleep(0.1)
             finally:
                 connection.close()
-
-    def _connect(self):
-        address = "127.0.0.1:%d" % self._port
-        if self._certificate:
-            return http.client.HTTPSConnection(address, timeout=START_LIMIT_S, context=ssl._create_unverified_context())
-        return http.client.HTTPConnection(address, timeout=START_LIMIT_S)
