@@ -173,13 +173,37 @@ def _wrap_tls(plain_socket, url, options):
     try:
         if context is None:
             return ssl.wrap_socket(plain_socket)
-        return context.wrap_socket(plain_socket, server_hostname=url.host)
+        return _wrap_with_context(ssl, context, plain_socket, url.host)
     except (EnvironmentError, ValueError) as error:  # ssl.CertificateError is a ValueError before Python 3.7
         text = compat.to_text(error)
         if isinstance(error, ssl.CertificateError) or 'certificate verify failed' in text.lower().replace('_', ' '):
             raise errors.PluginError('the certificate of %s is not trusted (%s): name its authority with ca_file %s' % (
                 url.label, text, _TLS_ADVICE))
         raise errors.RetryableError('TLS with %s failed: %s' % (url.label, text))
+
+
+def _wrap_with_context(ssl, context, plain_socket, host):
+    # Python 2 looks for an address among names only, where an authority does not put it.
+    address = _pack_address(host) if compat.PYTHON2 and context.check_hostname else None
+    if address is None:
+        return context.wrap_socket(plain_socket, server_hostname=host)
+    context.check_hostname = False
+    wrapped = context.wrap_socket(plain_socket, server_hostname=host)
+    certificate = wrapped.getpeercert()
+    named = [_pack_address(value.strip()) for kind, value in certificate.get('subjectAltName', ()) if kind == 'IP Address']
+    if address not in named:
+        ssl.match_hostname(certificate, host)
+    return wrapped
+
+
+def _pack_address(text):
+    """The bytes of an IP address, or None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_pton(family, text)
+        except socket.error:
+            pass
+    return None
 
 
 def _make_tls_context(ssl, options):

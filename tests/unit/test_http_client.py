@@ -396,11 +396,18 @@ def test_a_redirect_without_a_place_is_an_answer():
 
 @pytest.fixture
 def tls_server():
+    with open_tls_server() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def open_tls_server(**options):
+    """Its certificate is for the address 127.0.0.1 and names no host."""
     context = ssl.SSLContext(getattr(ssl, 'PROTOCOL_TLS_SERVER', ssl.PROTOCOL_SSLv23))
     context.load_cert_chain(CERTIFICATE)
     body = BODY * 2
     scripts = [[OK + b'Content-Length: %d\r\n\r\n' % len(body)] + cut(body, 50000)]
-    with ScriptedServer(*scripts, wrap=lambda accepted: context.wrap_socket(accepted, server_side=True)) as server:
+    with ScriptedServer(*scripts, wrap=lambda accepted: context.wrap_socket(accepted, server_side=True), **options) as server:
         server.url = 'https://%s' % server.netloc
         yield server
 
@@ -415,6 +422,12 @@ def test_a_certificate_for_another_name(tls_server, monkeypatch):
     monkeypatch.setenv('SSL_CERT_FILE', CERTIFICATE)
     tls_server.url = tls_server.url.replace('127.0.0.1', 'localhost')
     assert 'certificate of localhost:%d is not trusted' % tls_server.port in refuse_certificate(tls_server)
+
+
+def test_a_certificate_for_another_address(monkeypatch):
+    monkeypatch.setenv('SSL_CERT_FILE', CERTIFICATE)
+    with open_tls_server(family=socket.AF_INET6) as server:
+        assert 'certificate of ::1:%d is not trusted' % server.port in refuse_certificate(server)
 
 
 def refuse_certificate(tls_server, options=None):
