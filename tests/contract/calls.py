@@ -33,6 +33,7 @@ CALLS = {
     ('dom0_plugin_version.py', 'get_version'): {},
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},
+    ('glance.py', 'sweep'): {},
 }
 
 

@@ -23,7 +23,7 @@ def run(python, *arguments):
 def test_every_python_reads_what_this_one_writes(dom0_python, way, tmp_path):
     written = str(tmp_path / "pickles")
     run(dom0_python, "write", way, written)
-    readers = [path for _, path in conftest._find_dom0_pythons()]
+    readers = [path for _, path in conftest.DOM0_PYTHONS]
     assert dom0_python in readers
     for reader in readers:
         arrived, _, all_values = run(reader, "read", way, written)

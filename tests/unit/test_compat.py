@@ -10,9 +10,9 @@ import time
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from dom0_lib import compat
+from tests.unit.texts import texts_with
 
 
 class Wide(object):
@@ -55,10 +55,7 @@ def test_everything_has_a_text(value, text):
     assert result == text and isinstance(result, compat.text_type)
 
 
-SURROGATES = st.sampled_from(u'\ud800\udbff\udc00\udfff\U0001f600a')
-
-
-@given(st.text(st.one_of(SURROGATES, st.characters(blacklist_categories=[])), max_size=8))
+@given(texts_with(u'\ud800\udbff\udc00\udfff\U0001f600a', exclude_surrogates=False))
 def test_joined_surrogates_are_text_that_utf8_can_carry(text):
     joined = compat.join_surrogates(text)
     assert joined.encode('utf-8').decode('utf-8') == joined

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 
 from dom0_lib import compat
 from dom0_lib import json_reply
+from tests.unit.texts import texts_with
 
-TEXT = st.text(st.one_of(
-    st.sampled_from(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600'), st.characters(blacklist_categories=[])),
-    max_size=12)
+TEXT = texts_with(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600', exclude_surrogates=False)
 PLAIN_DATA = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
     lambda values: st.one_of(st.lists(values, max_size=4), st.dictionaries(TEXT, values, max_size=4)), max_leaves=15)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(PLAIN_DATA)
 def test_json_reads_what_is_written(value):
     text = json_reply.dumps(value)
