@@ -9,6 +9,7 @@ from __future__ import absolute_import, division
 import threading
 
 from dom0_lib import compat
+from dom0_lib import termination
 
 _END = object()
 
@@ -17,7 +18,7 @@ class Stage(object):
     """A thread that calls `function` with each item put to it, in order.
 
     At most `depth` items wait, so memory is bounded.  After a failure the thread goes on taking items and drops them:
-    a put() never waits for a thread that has stopped, which matters as Python 2 cannot interrupt that wait.
+    a put() never waits for a thread that has stopped, which matters as nothing interrupts that wait.
     """
 
     def __init__(self, function, depth):
@@ -30,7 +31,7 @@ class Stage(object):
         """Hand over one item.  Raises what an earlier item made the function raise."""
         if self._error is not None:
             raise self._error
-        self._queue.put(item)
+        _undisturbed(self._queue.put, item)
 
     def close(self):
         """Wait until every item is done.  Raises what the function raised."""
@@ -41,8 +42,8 @@ class Stage(object):
     def stop(self):
         """Wait until every item is done or dropped; a failure has been seen elsewhere."""
         if self._thread.is_alive():
-            self._queue.put(_END)
-            self._thread.join()
+            _undisturbed(self._queue.put, _END)
+            _undisturbed(self._thread.join)
 
     def abandon(self):
         """Drop the items that wait and end."""
@@ -78,7 +79,7 @@ def map_in_order(function, items, workers):
     try:
         while True:
             lane = lanes[number % workers]
-            result = lane.results.get()
+            result = _undisturbed(lane.results.get)
             if result is _END:
                 waiting.remove(lane)
                 return
@@ -92,7 +93,7 @@ def map_in_order(function, items, workers):
         # First make room in every lane: one more result of each and its end then fit, so none keeps another waiting.
         ended = [lane for lane in waiting if lane.drop_results()]
         for lane in waiting:
-            while lane not in ended and lane.results.get() is not _END:
+            while lane not in ended and _undisturbed(lane.results.get) is not _END:
                 pass
 
 
@@ -115,7 +116,7 @@ class _Lane(object):
 
     def drop_results(self):
         """Drop the results that wait; whether the end was among them."""
-        dropped = [self.results.get() for _ in range(self.results.qsize())]
+        dropped = [_undisturbed(self.results.get) for _ in range(self.results.qsize())]
         return bool(dropped) and dropped[-1] is _END
 
     def _work(self, function):
@@ -151,5 +152,13 @@ def _feed(items, lanes):
 def _start_thread(target, *arguments):
     thread = threading.Thread(target=target, args=arguments)
     thread.daemon = True
-    thread.start()
+    _undisturbed(thread.start)
     return thread
+
+
+def _undisturbed(operation, *arguments):
+    """Do what takes locks of the threading module, which are written in Python: an exception that a signal raises in there
+    would leave one locked for ever.  It mostly comes just there, where the thread was waiting.
+    """
+    with termination.Shield():
+        return operation(*arguments)

@@ -8,6 +8,8 @@ import os
 from dom0_lib import compat
 from dom0_lib import errors
 
+# The one that imports this first, which every plug-in does before it does anything else.
+_MAIN_THREAD_ID = compat.thread_id()
 _SIGNALS = (compat.SIGTERM, compat.SIGINT, compat.SIGHUP)
 
 
@@ -42,15 +44,19 @@ def install():
 class Shield(object):
     """`with Shield():` holds such a signal back until the block has ended.
 
-    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.  In the main
-    thread only, which is the one that gets signals.
+    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.  In other
+    threads than the main one, which alone gets signals, it does nothing.
     """
 
     def __enter__(self):
-        _State.shields += 1
+        self._is_up = compat.thread_id() == _MAIN_THREAD_ID
+        if self._is_up:
+            _State.shields += 1
         return self
 
     def __exit__(self, kind, value, traceback):
+        if not self._is_up:
+            return
         _State.shields -= 1
         if not _State.shields and _State.pending is not None:
             signal_number, _State.pending = _State.pending, None

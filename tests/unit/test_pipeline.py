@@ -3,6 +3,8 @@
 
 from __future__ import absolute_import, division
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from dom0_lib import errors
 from dom0_lib import pipeline
+from tests.contract import plugin_host
 
 DEADLINE_S = 10
 
@@ -154,6 +157,51 @@ def test_a_failure_travels_up_a_row_of_stages():
         put_until_it_raises(first)
     first.abandon()
     last.abandon()
+
+
+SIGNALLED_AT_ANY_MOMENT = """
+import random, signal, sys, threading, time
+sys.path.insert(0, %r)
+from dom0_lib import errors, pipeline, termination
+
+def work(item):
+    time.sleep(0.0002)
+    return item
+
+def feed_stage():
+    stage = pipeline.Stage(work, 1)
+    try:
+        while True:
+            stage.put('item')
+    finally:
+        stage.abandon()
+
+def feed_lanes():
+    results = pipeline.map_in_order(work, iter(int, 1), 2)
+    try:
+        for result in results:
+            pass
+    finally:
+        results.close()
+
+signal.signal(signal.SIGALRM, termination._receive)
+chance = random.Random(1)
+for number in range(300):
+    termination._State.ending = False  # each round is another process's life
+    signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.01))
+    try:
+        (feed_stage, feed_lanes)[number %% 2]()
+    except errors.Terminated:
+        pass
+print('done')
+""" % plugin_host.CHECKOUT
+
+
+def test_a_signal_at_any_moment_leaves_no_lock_behind():
+    """It mostly comes while the main thread waits for a lock, and its exception must not be raised with the lock held."""
+    process = subprocess.Popen([sys.executable, '-B', '-c', SIGNALLED_AT_ANY_MOMENT], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=plugin_host.ENVIRONMENT)
+    assert plugin_host.finish(process) == (0, b'done\n', b'')
 
 
 # map_in_order
