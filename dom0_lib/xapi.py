@@ -74,9 +74,14 @@ def _make_transport():
 
     class LocalConnection(http_client.HTTPConnection):
         def connect(self):
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(_TIMEOUT_S)
-            self.sock.connect(socket_path)
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                link.settimeout(_TIMEOUT_S)
+                link.connect(socket_path)
+            except BaseException:
+                link.close()
+                raise
+            self.sock = link
 
     class LocalTransport(xmlrpc_client.Transport):
         def make_connection(self, host):
