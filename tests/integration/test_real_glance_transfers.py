@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -19,6 +20,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import XenAPI
 
 from tests import conftest
 from tests.harness import glance_server
@@ -278,6 +280,26 @@ def test_an_upload_that_stalls(cloud):
             time.sleep(SOCKET_LIMIT_S + 2)
             gate.open()
             call.result(LIMIT_S)
+    assert cloud.status(image_id) == "queued"
+
+
+@on(UWSGI, GUNICORN)
+def test_an_upload_that_is_told_to_end(cloud):
+    uuids = write_chain(cloud.sr.path, blocks=LONG_BLOCKS)
+    image_id = cloud.create()
+    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        cloud.through(gate)
+        with unchanged(cloud.sr.path), pytest.raises(XenAPI.Failure) as caught:
+            call = thread.submit(cloud.upload, image_id, uuids)
+            assert gate.shut.wait(LIMIT_S)
+            for pid in transfer_cases.find_processes(cloud.sr.uuid):
+                os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not transfer_cases.find_processes(cloud.sr.uuid))
+            gate.open()
+            call.result(LIMIT_S)
+    assert caught.value.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]
+    # Not at once: the service still has to notice that nothing comes any more.
+    wait_until(lambda: cloud.status(image_id) != "saving", LIMIT_S)
     assert cloud.status(image_id) == "queued"
 
 
