@@ -27,6 +27,10 @@ _IGNORED_NAME = 'swap.vhd'
 _COMPRESSED_DEPTH = 8
 _INFLATED_DEPTH = 4
 _MAX_RESTARTS = 2
+# Bytes of what does not show at its beginning how large it may be: a few of them inflate to any number.
+_MAX_UNJUDGED_BYTES = 64 * 1024 * 1024
+# The backup footer, and the header, which every known writer puts behind it.
+_BEGINNING_BYTES = vhd.FOOTER_SIZE + vhd.HEADER_SIZE
 
 
 def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version, task):
@@ -73,10 +77,16 @@ class _Archive(object):
     def __init__(self, area):
         self._area = area
         self._names = []
+        self._ignored_bytes = 0
 
     def open_member(self, name, size_bytes):
         """A place for a member of the archive, or None for what is not a VHD of the chain."""
-        if not name.endswith('.vhd') or name == _IGNORED_NAME:
+        if name == _IGNORED_NAME:
+            return _Member(name, size_bytes, _Ignored())
+        if not name.endswith('.vhd'):
+            self._ignored_bytes += size_bytes
+            if self._ignored_bytes > _MAX_UNJUDGED_BYTES:
+                raise errors.InvalidImage('the archive has %d bytes in files that are no VHDs' % self._ignored_bytes)
             return None
         if '/' in name:
             raise errors.InvalidImage("VHD '%s' is not at the top of the archive" % name)
@@ -102,21 +112,40 @@ class _Member(object):
         self._beginning = b''
 
     def write(self, view):
-        if len(self._beginning) < vhd.FOOTER_SIZE:
-            self._beginning += view[:vhd.FOOTER_SIZE - len(self._beginning)].tobytes()
-            if len(self._beginning) == vhd.FOOTER_SIZE:
+        if len(self._beginning) < _BEGINNING_BYTES:
+            self._beginning += view[:_BEGINNING_BYTES - len(self._beginning)].tobytes()
+            if len(self._beginning) == _BEGINNING_BYTES:
                 self._judge()
         self._staged.write(view)
 
     def _judge(self):
         footer = vhd.Footer.parse(self._beginning)
-        # A damaged copy claims nothing; the one at the end may repair it.
-        if footer.intact and self._size_bytes > vhd_check.largest_file(footer):
+        header = vhd.Header.parse(self._beginning[vhd.FOOTER_SIZE:])
+        if footer.intact:
+            disk_bytes = footer.current_size
+        elif header.cookie == vhd.HEADER_COOKIE and header.checksum_correct:
+            # A damaged copy claims nothing; the one at the end may repair it.
+            disk_bytes = header.max_bat_entries * vhd.BLOCK_SIZE
+        elif self._size_bytes > _MAX_UNJUDGED_BYTES:
+            raise errors.InvalidImage("VHD '%s' does not begin as a dynamic disk; convert it to one" % self._name)
+        else:
+            return
+        if self._size_bytes > vhd_check.largest_file(disk_bytes):
             raise errors.UnsafeImage("VHD '%s' has %d bytes, more than a disk of %d bytes needs" % (
-                self._name, self._size_bytes, footer.current_size))
+                self._name, self._size_bytes, disk_bytes))
 
     def finish(self):
         self._staged.finish()
+
+
+class _Ignored(object):
+    """Takes the data of a member that is not kept."""
+
+    def write(self, view):
+        pass
+
+    def finish(self):
+        pass
 
 
 def _receive(data, archive, watch):

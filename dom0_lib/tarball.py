@@ -19,6 +19,8 @@ from dom0_lib import errors
 BLOCK_BYTES = 512
 MAX_MEMBERS = 64
 _MAX_EXTENSION_BYTES = 64 * 1024
+# Tapes had records of up to 1 MiB, filled with zeros after the end; whoever sends more wants to keep us busy.
+_MAX_END_BYTES = 4 * 1024 * 1024
 _FOREIGN_FORMATS = (
     (b'conectix', 'a bare VHD; its container format must be a tar archive (ovf)'),
     (b'QFI\xfb', 'a QCOW2 disk'), (b'\xfd7zXZ', 'compressed with xz'), (b'BZh', 'compressed with bzip2'),
@@ -77,6 +79,9 @@ class Reader(object):
         if self._zero_blocks >= 2:
             if header.strip(b'\0'):
                 raise errors.InvalidImage('the archive has other data after its end')
+            self._zero_blocks += 1
+            if self._zero_blocks * BLOCK_BYTES > _MAX_END_BYTES:
+                raise errors.InvalidImage('the archive has more than %d bytes of zeros after its end' % _MAX_END_BYTES)
             return
         if not header.strip(b'\0'):
             self._zero_blocks += 1
@@ -105,6 +110,8 @@ class Reader(object):
             self._begin_file(_check_name(name), size_bytes)
         elif kind != b'5' or size_bytes:
             raise errors.UnsafeImage("member '%s' of the archive is not a regular file" % _printable(name))
+        elif name.strip(b'./') or b'..' in name:  # "./" is where the archive was made
+            _check_name(name)
 
     def _begin_file(self, name, size_bytes):
         member = self._open_member(name, size_bytes)

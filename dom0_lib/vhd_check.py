@@ -54,9 +54,9 @@ def find_problems(fileobj, metadata=None, now=None):
     return problems
 
 
-def largest_file(footer):
-    """The bytes that the file of a sound disk with this footer cannot exceed."""
-    blocks = -(-footer.current_size // vhd.BLOCK_SIZE)
+def largest_file(disk_bytes):
+    """The bytes that the file of a sound disk of this size cannot exceed."""
+    blocks = -(-disk_bytes // vhd.BLOCK_SIZE)
     # Metadata preallocated for growth, and the gap that _check_blocks allows.
     return blocks * (vhd.BLOCK_SIZE + 4096) + 8 * MAX_BAT_ENTRIES + 2 * MAX_TRAILING_GAP
 

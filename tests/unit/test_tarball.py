@@ -229,6 +229,8 @@ UNSAFE = [
     ('second name', make_archive([(make_member('0.vhd', pax_headers={u'path': u'other.vhd'}), b'x')], tarfile.PAX_FORMAT),
      'a second name'),
     ('unprintable', make_archive([('../a\nb\x1b[1m\x7f', b'x')]), "has a member named '../a?b?[1m?'"),
+    ('directory of dots', link('..', tarfile.DIRTYPE, ''), "has a member named '../'"),
+    ('absolute directory', link('/etc', tarfile.DIRTYPE, ''), "has a member named '/etc/'"),
     ('too many', make_archive([('%d.txt' % number, b'') for number in range(65)]), 'has more than 64 members'),
     ('long extension', make_archive([('n' * 70000, b'')]), 'bytes of extended header'),
 ]
@@ -251,6 +253,7 @@ def pax_archive(records):
 VALID = make_archive([('0.vhd', NOISE), ('1.vhd', b'x')])
 
 INVALID = [
+    ('zeros without end', make_archive([('0.vhd', b'x')]) + b'\0' * (4 << 20), 'bytes of zeros after its end'),
     ('empty', b'', 'the image is empty'),
     ('bare VHD', b'conectix' + NOISE, 'the image is a bare VHD; its container format must be a tar archive (ovf)'),
     ('qcow2', b'QFI\xfb' + NOISE, 'the image is a QCOW2 disk'),
