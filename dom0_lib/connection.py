@@ -7,6 +7,7 @@ The only module that opens network connections.  What goes wrong on the way is e
 from __future__ import absolute_import, division
 
 import errno
+import os
 import select
 import socket
 
@@ -22,7 +23,8 @@ _TLS_ADVICE = 'in [tls] of %s' % paths.SETTINGS
 class Options(object):
     """How to connect.
 
-    connect_s, idle_s, total_s: seconds to connect, without any progress, and for the whole exchange
+    connect_s, idle_s:          seconds to connect, and without any progress
+    total_s:                    seconds from now on for everything that is done with these options
     verify, ca_file:            whether TLS certificates are verified, and a dom0 path with the authorities to trust
     proxy:                      a Url, or None
     check:                      called at least twice a second while waiting; what it raises ends the wait
@@ -32,10 +34,16 @@ class Options(object):
         self.connect_s = connect_s
         self.idle_s = idle_s
         self.total_s = total_s
+        self._ends_at = compat.monotonic_s() + total_s
         self.verify = verify
         self.ca_file = ca_file
         self.proxy = proxy
-        self.check = check
+        self.check = check or (lambda: None)
+
+    @property
+    def is_out_of_time(self):
+        """Whether total_s have passed."""
+        return compat.monotonic_s() >= self._ends_at
 
 
 class Url(object):
@@ -79,25 +87,22 @@ class Connection(object):
         self.label = url.label
         self.is_proxied = options.proxy is not None and url.scheme == 'http'
         self._options = options
-        self._ends_at = compat.monotonic_s() + options.total_s
         place = options.proxy or url
         try:
-            self._socket = socket.create_connection((place.host, place.port), options.connect_s)
+            self._socket = _connect(place, options)
         except (EnvironmentError, UnicodeError) as error:
             raise errors.RetryableError('cannot connect to %s: %s' % (place.label, compat.to_text(error)))
         try:
+            self._socket.settimeout(_WAIT_SLICE_S)
             if url.scheme == 'https':
                 if options.proxy:
                     self._open_tunnel(url)
-                self._socket.settimeout(options.connect_s)
                 self._socket = _wrap_tls(self._socket, url, options)
-            self._socket.settimeout(_WAIT_SLICE_S)
         except BaseException:
             self._socket.close()
             raise
 
     def _open_tunnel(self, url):
-        self._socket.settimeout(_WAIT_SLICE_S)
         try:
             self.send(('CONNECT %s:%d HTTP/1.1\r\nHost: %s\r\n\r\n' % (url.host, url.port, url.netloc)).encode('ascii'))
         except Broken as error:
@@ -138,8 +143,7 @@ class Connection(object):
     def _wait_for(self, operation, argument, is_sending):
         idle_until = compat.monotonic_s() + self._options.idle_s
         while True:
-            if self._options.check:
-                self._options.check()
+            self._options.check()
             try:
                 result = operation(argument)
             except socket.timeout:
@@ -149,12 +153,11 @@ class Connection(object):
                 if 'timed out' not in str(error) and error.errno != errno.EINTR:
                     self._raise_broken(error, is_sending)
                 result = None
-            now = compat.monotonic_s()
-            if now >= self._ends_at:
+            if self._options.is_out_of_time:
                 raise errors.RetryableError('%s took longer than %d s' % (self.label, self._options.total_s))
             if result is not None:
                 return result
-            if now >= idle_until:
+            if compat.monotonic_s() >= idle_until:
                 raise errors.RetryableError('%s made no progress for %d s' % (self.label, self._options.idle_s))
 
     def _raise_broken(self, error, is_sending):
@@ -167,13 +170,44 @@ class Connection(object):
         self._socket.close()
 
 
+def _connect(place, options):
+    """A socket connected to the first address of `place` that answers.  Raises EnvironmentError."""
+    failure = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(place.host, place.port, 0, socket.SOCK_STREAM):
+        attempt = socket.socket(family, kind, protocol)
+        try:
+            _connect_socket(attempt, address, options)
+            return attempt
+        except EnvironmentError as error:
+            attempt.close()
+            failure = error
+        except BaseException:
+            attempt.close()
+            raise
+    raise failure
+
+
+def _connect_socket(attempt, address, options):
+    attempt.setblocking(False)
+    status = attempt.connect_ex(address)
+    until = compat.monotonic_s() + options.connect_s
+    while status == errno.EINPROGRESS:
+        options.check()
+        if select.select([], [attempt], [], _WAIT_SLICE_S)[1]:
+            status = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        elif compat.monotonic_s() >= until:
+            status = errno.ETIMEDOUT
+    if status:
+        raise EnvironmentError(status, os.strerror(status))
+
+
 def _wrap_tls(plain_socket, url, options):
     import ssl
     context = _make_tls_context(ssl, options)
     try:
         if context is None:
-            return ssl.wrap_socket(plain_socket)
-        return _wrap_with_context(ssl, context, plain_socket, url.host)
+            return _shake_hands(ssl.wrap_socket(plain_socket, do_handshake_on_connect=False), options)
+        return _wrap_with_context(ssl, context, plain_socket, url.host, options)
     except (EnvironmentError, ValueError) as error:  # ssl.CertificateError is a ValueError before Python 3.7
         text = compat.to_text(error)
         if isinstance(error, ssl.CertificateError) or 'certificate verify failed' in text.lower().replace('_', ' '):
@@ -182,13 +216,32 @@ def _wrap_tls(plain_socket, url, options):
         raise errors.RetryableError('TLS with %s failed: %s' % (url.label, text))
 
 
-def _wrap_with_context(ssl, context, plain_socket, host):
+def _shake_hands(wrapped, options):
+    until = compat.monotonic_s() + options.connect_s
+    try:
+        while True:
+            options.check()
+            try:
+                wrapped.do_handshake()
+                return wrapped
+            except EnvironmentError as error:
+                if 'timed out' not in str(error) or compat.monotonic_s() >= until:
+                    raise
+    except BaseException:
+        wrapped.close()
+        raise
+
+
+def _wrap_with_context(ssl, context, plain_socket, host, options):
+    def wrap():
+        return _shake_hands(context.wrap_socket(plain_socket, server_hostname=host, do_handshake_on_connect=False), options)
+
     # Python 2 looks for an address among names only, where an authority does not put it.
     address = _pack_address(host) if compat.PYTHON2 and context.check_hostname else None
     if address is None:
-        return context.wrap_socket(plain_socket, server_hostname=host)
+        return wrap()
     context.check_hostname = False
-    wrapped = context.wrap_socket(plain_socket, server_hostname=host)
+    wrapped = wrap()
     certificate = wrapped.getpeercert()
     named = [_pack_address(value.strip()) for kind, value in certificate.get('subjectAltName', ()) if kind == 'IP Address']
     if address not in named:

@@ -12,6 +12,7 @@ from dom0_lib import connection
 from dom0_lib import errors
 from dom0_lib import http_client
 from dom0_lib import log
+from dom0_lib import paths
 
 _MAX_RECORD_BYTES = 1 << 20
 _MD5_HEX_DIGITS = 32
@@ -47,6 +48,11 @@ class Image(object):
         self._data_url = self._url if self._is_v1 else self._url + '/file'
         self._check = check
         self._options = _make_options(chosen, check)
+
+    @property
+    def is_out_of_time(self):
+        """Whether the host's total timeout has passed."""
+        return self._options.is_out_of_time
 
     def read_record(self, is_upload=False):
         """What the service says of the image: a dict with status, size, checksum and, where known, os_hash_algo and _value."""
@@ -228,7 +234,7 @@ class Data(object):
         self._response.close()
         for pause_s in _CONTINUE_AFTER_S:
             self._continuations += 1
-            if self._continuations > _MAX_CONTINUATIONS:
+            if self._continuations > _MAX_CONTINUATIONS or self._image.is_out_of_time:
                 break
             log.info('image %s: %s; continuing at byte %s', self._image.image_id, broken, self.position)
             self._image.wait(pause_s)
@@ -293,7 +299,7 @@ def _make_options(chosen, check):
         try:
             proxy = connection.Url(args.ENDPOINT.check(chosen.proxy))
         except ValueError as error:
-            raise errors.PluginError('the setting proxy %s' % error)
+            raise errors.PluginError("%s: 'proxy' in [network] %s" % (paths.SETTINGS, error))
     return connection.Options(
         connect_s=chosen.connect_timeout_s, idle_s=chosen.idle_timeout_s, total_s=chosen.total_timeout_s,
         verify=chosen.verify, ca_file=chosen.ca_file, proxy=proxy, check=check)

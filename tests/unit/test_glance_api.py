@@ -286,4 +286,5 @@ def test_the_settings_are_used():
 def test_a_proxy_that_is_no_url():
     with pytest.raises(errors.PluginError) as caught:
         glance_api.Image('http://a', 'an-image', TOKEN, 2, settings_of(u'[network]\nproxy = squid:3128\n'), lambda: None)
-    assert str(caught.value) == 'the setting proxy needs a URL that begins with http:// or https://'
+    assert str(caught.value) == (
+        "/etc/dom0-plugins.conf: 'proxy' in [network] needs a URL that begins with http:// or https://")
