@@ -23,20 +23,24 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def get(url, headers, options=None):
-    """The Response to a GET of `url`; redirects are followed, but `headers` never leave the origin they are meant for.
+    """The Response to a GET of `url`; redirects are followed, but of `headers` only Range leaves the origin they are meant for.
 
     The caller closes the response.  Raises errors.RetryableError, or errors.PluginError for a certificate.
     """
     origin = connection.Url(url).origin
     for _ in range(_MAX_REDIRECTS + 1):
         place = connection.Url(url)
-        response = request('GET', url, headers if place.origin == origin else {}, options=options)
+        response = request('GET', url, headers if place.origin == origin else _keep_range(headers), options=options)
         location = response.header('location')
         if response.status not in _REDIRECTS or not location:
             return response
         response.close()
         url = _follow(url, location)
     raise errors.RetryableError('%s was redirected more than %d times' % (connection.Url(url).label, _MAX_REDIRECTS))
+
+
+def _keep_range(headers):
+    return dict((name, headers[name]) for name in headers if name == 'Range')
 
 
 def _follow(url, location):
