@@ -4,7 +4,7 @@
     [network]
     connect_timeout = 30        seconds to make a connection
     idle_timeout = 90           seconds without any progress
-    total_timeout = 21600       seconds for one exchange
+    total_timeout = 21600       seconds for one transfer
     proxy = http://host:port    for the image service; without it none is used, whatever the environment says
     [tls]
     verify = yes                no: accept any certificate
@@ -22,6 +22,7 @@
 from __future__ import absolute_import, division
 
 import errno
+import io
 
 from dom0_lib import compat
 from dom0_lib import errors
@@ -73,7 +74,7 @@ class Settings(object):
 def load():
     """The Settings of this host.  Raises errors.PluginError that names the setting which cannot be used."""
     try:
-        config_file = open(paths.locate(paths.SETTINGS))
+        config_file = io.open(paths.locate(paths.SETTINGS), encoding='utf-8', errors='replace')
     except EnvironmentError as error:
         if error.errno == errno.ENOENT:
             return Settings(None)
@@ -83,7 +84,7 @@ def load():
         parser = module.RawConfigParser()
         try:
             compat.read_config(parser, config_file)
-        except (module.Error, UnicodeError) as error:
+        except module.Error as error:
             raise errors.PluginError('cannot read %s: %s' % (paths.SETTINGS, u' '.join(compat.to_text(error).split())))
     return Settings(parser)
 
