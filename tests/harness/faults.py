@@ -33,6 +33,11 @@ class Faults(object):
         with self._lock:
             self._armed[message].append(event)
 
+    def clear(self):
+        """Nothing more goes wrong; calls that wait go on waiting."""
+        with self._lock:
+            self._armed.clear()
+
     def apply(self, message):
         """Count a call of the message, and do to it what is armed for it."""
         with self._lock:

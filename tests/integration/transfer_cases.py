@@ -39,7 +39,7 @@ def write_chain(directory, depth=1, blocks=1, seed=0):
     uuids = []
     for level in range(depth):
         uuids.insert(0, str(uuid.uuid4()))
-        content = [((level + 3 * number) * BLOCK, random_bytes("%s %s %s" % (seed, level, number))) for number in range(blocks)]
+        content = [((level + number) * BLOCK, random_bytes("%s %s %s" % (seed, level, number))) for number in range(blocks)]
         hidden = level + 1 < depth
         if level == 0:
             vhd_writer.write_dynamic(vhd_path(directory, uuids[0]), content, size_bytes=DISK_BYTES, hidden=hidden)
