@@ -26,10 +26,12 @@ def disk(cloud):
     return path
 
 
-@pytest.mark.parametrize("fault", [
-    faults.Chunking(1), faults.Chunking(100000), faults.NoDigest(), faults.Refusal(503, path="^/v2/images/[^/]*$")],
+@pytest.mark.parametrize("make_fault", [
+    lambda: faults.Chunking(1), lambda: faults.Chunking(100000), lambda: faults.NoDigest(),
+    lambda: faults.Refusal(503, path="^/v2/images/[^/]*$")],
     ids=["tiny chunks", "chunks", "no digest", "no record"])
-def test_odd_answers(cloud, fault):
+def test_odd_answers(cloud, make_fault):
+    fault = make_fault()
     path = cloud.make_path("small.vhd")
     vhd_writer.write_dynamic(path, [(0, b"small" + bytes(507))], 2 * MIB)
     cloud.service.faults.append(fault)
@@ -56,11 +58,12 @@ def test_a_redirect_to_a_store_that_must_not_see_the_token(cloud, disk):
     assert downloads.digest(cloud.sr, leaf) == vhd_reader.digest(disk)
 
 
-@pytest.mark.parametrize("fault", [
-    faults.HangUp(at=1000000), faults.HangUp(at=0), faults.HangUp(at=1000000, reset=True), faults.BadChunk(at=1000000)],
+@pytest.mark.parametrize("make_fault", [
+    lambda: faults.HangUp(at=1000000, path="/file$"), lambda: faults.HangUp(at=0, path="/file$"),
+    lambda: faults.HangUp(at=1000000, reset=True, path="/file$"), lambda: faults.BadChunk(at=1000000, path="/file$")],
     ids=["mid-body", "before the body", "reset", "chunk"])
-def test_a_broken_transfer_is_continued(cloud, disk, fault):
-    fault.path = "/file$"
+def test_a_broken_transfer_is_continued(cloud, disk, make_fault):
+    fault = make_fault()
     cloud.service.faults.append(fault)
     leaf = cloud.call(cloud.service.add_image(pack_chain([disk], compressed=False)))
     assert fault.hits == 1

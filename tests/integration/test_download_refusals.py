@@ -467,17 +467,18 @@ def sr_that_is_not_attached(scene):
     return scene.good(sr_path="/var/run/sr-mount/" + make_uuids(1)[0])
 
 
-@refused("StorageError", "sr_path '/etc' is neither below /var/run/sr-mount nor the path of an attached PBD", differs=True)
+@refused("StorageError", "sr_path '/etc' is neither /var/run/sr-mount/<uuid> nor the path of an attached PBD", differs=True)
 def path_that_is_no_sr(scene):
     return scene.good(sr_path="/etc")
 
 
 @refused("StorageError", "leads out of /var/run/sr-mount")
 def link_out_of_the_mounts(scene):
-    link = os.path.join(os.path.dirname(scene.sr.path), "link")
+    name = make_uuids(1)[0]
+    link = os.path.join(os.path.dirname(scene.sr.path), name)
     os.symlink("/etc", link)
     scene.stack.callback(os.unlink, link)
-    return scene.good(sr_path="/var/run/sr-mount/link")
+    return scene.good(sr_path="/var/run/sr-mount/" + name)
 
 
 @refused("CommandNotFound", "command 'vhd-util' was not found on PATH", differs=True)
@@ -534,22 +535,37 @@ def file_larger_than_the_sr_allows(scene):
     return scene.good(plugin="limited.py")
 
 
-@refused("StorageError", "cannot write to the SR: it is full", differs=True)
-def sr_that_is_full(scene):
+def mount_small_sr(scene, options):
     scene.sr = scene.cloud.pool.add_sr()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", scene.sr.path]
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", scene.sr.path]
     if subprocess.run(mount, stderr=subprocess.DEVNULL, timeout=60).returncode != 0:
-        pytest.skip("not applicable: this user may not mount a file system of 1 MiB")
+        pytest.skip("not applicable: this user may not mount a small file system")
     scene.stack.callback(subprocess.run, ["umount", scene.sr.path], check=True, timeout=60)
     return scene.good(sr_path=scene.cloud.sr_path(scene.sr))
 
 
-@refused("PluginError", "'idle_timeout' in [network] needs a whole number")
-def settings_that_make_no_sense(scene):
+def change_settings(scene, text):
     path = scene.cloud.host.root + "/etc/dom0-plugins.conf"
     with open(path, "w") as settings:
-        settings.write("[network]\nidle_timeout = soon\n")
+        settings.write(text)
     scene.stack.callback(os.unlink, path)
+
+
+@refused("StorageError", "the SR has 1 MiB free, this needs 4 MiB and a reserve of 512 MiB", differs=True)
+def sr_that_is_too_small(scene):
+    return mount_small_sr(scene, "size=1m")
+
+
+@refused("StorageError", "cannot write to the SR: it is full", differs=True)
+def sr_that_is_full(scene):
+    """By its number of files: the staging directory and what marks it as ours are the last that fit."""
+    change_settings(scene, "[transfer]\nreserve = 0\n")
+    return mount_small_sr(scene, "size=100m,nr_inodes=3")
+
+
+@refused("PluginError", "'idle_timeout' in [network] needs a whole number")
+def settings_that_make_no_sense(scene):
+    change_settings(scene, "[network]\nidle_timeout = soon\n")
     return scene.good()
 
 

@@ -104,12 +104,13 @@ def has_sent(cloud, size_bytes):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("fault, requests", [
-    (faults.Stall(60), 1), (faults.Stall(60, path="/file$"), 2), (faults.Stall(60, at=0, path="/file$"), 2),
-    (faults.Stall(60, at=300000, path="/file$"), 2), (faults.HangUp(at=1000, path="/file$", times=None), 4)],
+@pytest.mark.parametrize("make_fault, requests", [
+    (lambda: faults.Stall(60), 1), (lambda: faults.Stall(60, path="/file$"), 2),
+    (lambda: faults.Stall(60, at=0, path="/file$"), 2), (lambda: faults.Stall(60, at=300000, path="/file$"), 2),
+    (lambda: faults.HangUp(at=1000, path="/file$", times=None), 4)],
     ids=["record", "answer", "first byte", "body", "pause before the next try"])
-def test_while_it_waits_for_the_service(cloud, sr, chain, fault, requests, number):
-    cloud.service.faults.append(fault)
+def test_while_it_waits_for_the_service(cloud, sr, chain, make_fault, requests, number):
+    cloud.service.faults.append(make_fault())
     call = Call(cloud, sr, cloud.service.add_image(chain[0]))
     pid = call.find_pid()
     call.wait_for(asks_for(cloud, requests))
