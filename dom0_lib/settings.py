@@ -60,7 +60,8 @@ class Settings(object):
 
     def _number(self, section, name, default, lowest, highest):
         text = self._text(section, name, str(default))
-        if not text.isdigit() or len(text) > 9 or not lowest <= int(text) <= highest:
+        # Not isdigit(): it takes superscripts, which int() does not.
+        if text.strip('0123456789') or len(text) > 9 or not lowest <= int(text) <= highest:
             raise _wrong(section, name, 'needs a whole number from %d to %d' % (lowest, highest))
         return int(text)
 
