@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /etc/dom0-plugins.conf may say; a value that cannot be used is named."""
+
+from __future__ import absolute_import, division
+
+import io
+
+import pytest
+
+from dom0_lib import errors
+from dom0_lib import settings
+
+DEFAULTS = {
+    'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'ca_file': None,
+    'threads': 0, 'nice': 10, 'reserve_bytes': 512 << 20, 'collection_wait_s': 60, 'deny': [], 'require_pool_admin': True,
+}
+
+
+@pytest.fixture
+def load(tmpdir, monkeypatch):
+    """Function(text of the file, or None for no file) -> attributes of the settings."""
+    monkeypatch.setenv('DOM0_ROOT', str(tmpdir))
+
+    def write_and_load(text):
+        if text is not None:
+            with io.open(str(tmpdir.ensure('etc', 'dom0-plugins.conf')), 'wb') as target:
+                target.write(text.encode('utf-8'))
+        return {name: value for name, value in vars(settings.load()).items() if not name.startswith('_')}
+    return write_and_load
+
+
+@pytest.mark.parametrize('text', [None, u'', u'# nothing\n', u'[network]\n', u'[other]\nthreads = x\n', u'[transfer]\nnice =\n'])
+def test_defaults(load, text):
+    assert load(text) == DEFAULTS
+
+
+@pytest.mark.parametrize('section, line, name, value', [
+    ('network', 'connect_timeout = 1', 'connect_timeout_s', 1),
+    ('network', 'idle_timeout: 604800', 'idle_timeout_s', 604800),
+    ('network', 'total_timeout = 7', 'total_timeout_s', 7),
+    ('network', 'proxy = http://p:3128', 'proxy', 'http://p:3128'),
+    ('tls', 'verify = NO', 'verify', False),
+    ('tls', 'verify = 1', 'verify', True),
+    ('tls', 'ca_file = /etc/100%/ca.pem', 'ca_file', '/etc/100%/ca.pem'),
+    ('transfer', 'threads = 64', 'threads', 64),
+    ('transfer', 'nice = 0', 'nice', 0),
+    ('transfer', 'reserve = 0', 'reserve_bytes', 0),
+    ('transfer', 'reserve = 16777216', 'reserve_bytes', 1 << 44),
+    ('transfer', 'collection_wait = 5', 'collection_wait_s', 5),
+    ('policy', 'deny = a.*,  b.c ,', 'deny', ['a.*', 'b.c']),
+    ('policy', 'require_pool_admin = off', 'require_pool_admin', False),
+])
+def test_each_setting(load, section, line, name, value):
+    assert load(u'[%s]\n%s\n' % (section, line)) == dict(DEFAULTS, **{name: value})
+
+
+NUMBERS = [('network', 'connect_timeout', 1, 604800), ('network', 'idle_timeout', 1, 604800),
+           ('network', 'total_timeout', 1, 604800), ('transfer', 'threads', 0, 64), ('transfer', 'nice', 0, 19),
+           ('transfer', 'reserve', 0, 16777216), ('transfer', 'collection_wait', 1, 604800)]
+
+
+@pytest.mark.parametrize('value', ['-1', '1.5', 'many', '1 2', '0x10', '1e3', '9999999999', u'\u0663', u'\xb2'])
+@pytest.mark.parametrize('section, name, lowest, highest', NUMBERS)
+def test_a_number_that_is_none(load, section, name, lowest, highest, value):
+    check_refused(load, section, name, value, 'needs a whole number from %d to %d' % (lowest, highest))
+
+
+@pytest.mark.parametrize('section, name, lowest, highest', NUMBERS)
+def test_the_ends_of_a_range(load, section, name, lowest, highest):
+    for value in (lowest, highest):
+        load(u'[%s]\n%s = %d\n' % (section, name, value))
+    for value in (lowest - 1, highest + 1):
+        check_refused(load, section, name, str(value), 'needs a whole number')
+
+
+@pytest.mark.parametrize('value', ['maybe', '2', 'yes no', 'none'])
+@pytest.mark.parametrize('section, name', [('tls', 'verify'), ('policy', 'require_pool_admin')])
+def test_a_truth_that_is_none(load, section, name, value):
+    check_refused(load, section, name, value, 'needs yes or no')
+
+
+def check_refused(load, section, name, value, reason):
+    with pytest.raises(errors.PluginError) as caught:
+        load(u'[%s]\n%s = %s\n' % (section, name, value))
+    assert str(caught.value).startswith("/etc/dom0-plugins.conf: '%s' in [%s] %s" % (name, section, reason))
+
+
+@pytest.mark.parametrize('text', [u'threads = 1\n', u'[transfer\n', u'[transfer]\nno value\n'])
+def test_a_file_that_cannot_be_parsed(load, text):
+    with pytest.raises(errors.PluginError) as caught:
+        load(text)
+    assert str(caught.value).startswith('cannot read /etc/dom0-plugins.conf: ') and '\n' not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_opened(load, tmpdir):
+    tmpdir.ensure('etc', 'dom0-plugins.conf', dir=True)
+    with pytest.raises(errors.PluginError) as caught:
+        load(None)
+    assert str(caught.value).startswith('cannot read /etc/dom0-plugins.conf: ')
