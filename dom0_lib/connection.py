@@ -269,6 +269,9 @@ def _make_tls_context(ssl, options):
         context = ssl.create_default_context(cafile=paths.locate(options.ca_file) if options.ca_file else None)
     except EnvironmentError as error:
         raise errors.PluginError('cannot use the ca_file %s: %s' % (_TLS_ADVICE, compat.to_text(error)))
+    if hasattr(ssl, 'VERIFY_X509_STRICT'):
+        # Python 3.13 began to refuse private authorities without a keyUsage, which all earlier ones take.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not options.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
