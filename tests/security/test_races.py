@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports and uploads beside one another and beside a garbage collection that never rests, on one SR.
+
+The collection takes SM's locks as SM does, in a process of its own.  Whatever it makes of the chains, the guest's content is
+what it was, each call ends in time, and one that fails says that it may be repeated.
+"""
+
+import collections
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import uuid
+
+import pytest
+import XenAPI
+
+from tests import conftest
+from tests.harness import vhd_reader
+from tests.harness import vhd_writer
+from tests.harness.image_service import ImageService
+from tests.harness.pool import Pool
+
+_DISK_BYTES = 6 << 20
+_ROUNDS = 30
+_WORKERS = 2
+# For one call, with all that it may wait for.
+_CALL_LIMIT_S = 60
+_DEADLINE_S = 280
+
+
+class RaceHost(object):
+    """An SR with work for the collection: everything imported has hidden parents that it may coalesce."""
+
+    def __init__(self, pool, service, directory):
+        self.pool = pool
+        self.service = service
+        self.sr = pool.srs[0]
+        self.outcomes = collections.Counter()
+        generator = random.Random(3)
+        chain = [os.path.join(directory, "%d.vhd" % number) for number in range(2)]
+        vhd_writer.write_dynamic(chain[1], [(0, generator.randbytes(300000))], _DISK_BYTES, hidden=1)
+        vhd_writer.write_differencing(chain[0], chain[1], [(4 << 20, generator.randbytes(30000))])
+        self.guest_digest = vhd_reader.digest(chain)
+        archive = os.path.join(directory, "image.tgz")
+        with tarfile.open(archive, "w:gz", compresslevel=1) as target:
+            for path in chain:
+                target.add(path, os.path.basename(path))
+        self.image = service.add_image(archive)
+
+    def call(self, function, **arguments):
+        """What a call answers, or the class of error it ends with, which must be one that allows a repetition."""
+        arguments = dict(arguments, endpoint=self.service.url, sr_uuid=self.sr.uuid,
+                         extra_headers=json.dumps({"X-Auth-Token": self.service.token}))
+        begun_at = time.monotonic()
+        try:
+            return self.pool.call("glance.py", function, arguments)
+        except XenAPI.Failure as failure:
+            return failure.details
+        finally:
+            assert time.monotonic() - begun_at < _CALL_LIMIT_S
+
+    def download(self):
+        """Import the image; the uuids of the VDIs, leaf first, or None if the call is to be repeated."""
+        uuids = [str(uuid.uuid4()) for _ in range(2)]
+        answer = self.call("download_vhd2", image_id=self.image.id, uuid_stack=json.dumps(uuids[::-1]))
+        return uuids if self._account("download", answer) else None
+
+    def upload(self, uuids):
+        """Upload a chain; the image, or None.  The collection may have changed the chain: then it is not one any more."""
+        image = self.service.add_image(None)
+        answer = self.call("upload_vhd2", image_id=image.id, vdi_uuids=json.dumps(uuids))
+        return image if self._account("upload", answer, "StorageError") else None
+
+    def _account(self, what, answer, *allowed):
+        if isinstance(answer, str):
+            self.outcomes[what] += 1
+            return True
+        assert answer[2] in ("RetryableError",) + allowed, answer
+        self.outcomes["%s: %s" % (what, answer[2])] += 1
+        return False
+
+    def add_sibling(self, parent_uuid):
+        """A second child, as a clone is, so that the collection leaves the parent alone; None if it is gone already."""
+        sibling = str(uuid.uuid4())
+        with self._sm_lock():
+            if not os.path.exists(self.path(parent_uuid)):
+                return None
+            vhd_writer.write_differencing(self.path(sibling), self.path(parent_uuid), [(0, b"a clone".ljust(512))])
+        return sibling
+
+    def destroy(self, vdi_uuid):
+        """What VDI.destroy does."""
+        if vdi_uuid:
+            with self._sm_lock():
+                os.unlink(self.path(vdi_uuid))
+
+    def _sm_lock(self):
+        return self.pool.hosts[0].sm_locks.hold(self.sr.uuid, "sr", _CALL_LIMIT_S)
+
+    def path(self, vdi_uuid):
+        return os.path.join(self.sr.path, "%s.vhd" % vdi_uuid)
+
+    def check_image(self, image, directory):
+        """The chain in an image must have the guest's content."""
+        with open(image.path, "rb") as source, tarfile.open(fileobj=io.BytesIO(source.read()), mode="r:gz") as archive:
+            names = archive.getnames()
+            archive.extractall(directory)
+        assert vhd_reader.digest([os.path.join(directory, name) for name in names]) == self.guest_digest
+
+
+@pytest.fixture
+def race_host(tmp_path):
+    # The newest Python alone: who wins does not depend on it.
+    with ImageService() as service, Pool(python=conftest.DOM0_PYTHONS[-1][1]) as pool:
+        with open(pool.hosts[0].dom0.locate("/etc/dom0-plugins.conf"), "w") as settings:
+            settings.write("[transfer]\nreserve = 1\ncollection_wait = 5\nthreads = 1\nnice = 0\n")
+        yield RaceHost(pool, service, str(tmp_path))
+
+
+@pytest.fixture
+def collection(race_host):
+    """The other process; the test ends it, and learns what it did."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.security.collection_loop", race_host.pool.hosts[0].root, race_host.sr.uuid],
+        cwd=conftest.CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def end_collection(process):
+    output, _ = process.communicate("end\n", timeout=60)
+    assert process.returncode == 0
+    return collections.Counter(json.loads(output))
+
+
+class Workers(object):
+    """Threads that do rounds until there have been enough of them together, or one fails."""
+
+    def __init__(self, count, rounds):
+        self._left = rounds
+        self._guard = threading.Lock()
+        self._failures = []
+        self._threads = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(count)]
+
+    def run(self, do_round):
+        self._do_round = do_round
+        ends_at = time.monotonic() + _DEADLINE_S
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            thread.join(max(0, ends_at - time.monotonic()))
+            assert not thread.is_alive(), "a call does not end"
+        if self._failures:
+            raise self._failures[0]
+
+    def _work(self, number):
+        while not self._failures:
+            with self._guard:
+                if not self._left:
+                    return
+                self._left -= 1
+                current = self._left
+            try:
+                self._do_round(number, current)
+            except BaseException as error:
+                self._failures.append(error)
+
+
+def test_imports_and_uploads_beside_a_collection(race_host, collection, tmp_path):
+    """Two processes at once on one SR, and the same image twice; each chain may be coalesced from the moment it is uploaded."""
+    generator = random.Random(9)
+
+    def do_round(_, number):
+        uuids = race_host.download()
+        if not uuids:
+            return
+        sibling = race_host.add_sibling(uuids[1])
+        destruction = threading.Timer(generator.uniform(0, 0.4), race_host.destroy, [sibling])
+        destruction.start()
+        # The collection may be done with the chain already: then there is one disk, and the caller has looked again.
+        image = race_host.upload(uuids) or race_host.upload(uuids[:1])
+        destruction.join()
+        if image:
+            race_host.check_image(image, str(tmp_path / str(number)))
+        kept.append(uuids[0])
+        if len(kept) > 4:
+            race_host.destroy(kept.pop(0))
+
+    kept = []
+    Workers(_WORKERS, _ROUNDS).run(do_round)
+    counts = end_collection(collection)
+    race_host.sr.collect_garbage()
+    race_host.sr.scan()
+    seen = (race_host.outcomes, counts)
+    assert sum(race_host.outcomes.values()) + counts["rounds"] >= 200, seen
+    assert race_host.outcomes["download"] > _ROUNDS / 2 and race_host.outcomes["upload"] > _ROUNDS / 4, seen
+    assert counts["leaf-coalesce"] > _ROUNDS / 4, seen
+    for leaf in kept:
+        assert vhd_reader.digest(race_host.path(leaf)) == race_host.guest_digest
+    assert sorted(os.listdir(race_host.sr.path)) == sorted("%s.vhd" % leaf for leaf in kept), "what has no owner"
