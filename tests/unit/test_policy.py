@@ -55,6 +55,7 @@ def test_denied(deny, patterns, plugin, function):
     ('netwrap|vif_rules', 'netwrap', 'vif_rules'),
     ('ab.ab*ab', 'ab', 'ab'),
     ('*x*', 'glance', 'sweep'),
+    ('*.sweep', 'glance', 'sweeps'),
     ('g*down*down*', 'glance', 'download'),
 ])
 def test_allowed(deny, patterns, plugin, function):
