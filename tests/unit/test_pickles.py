@@ -188,7 +188,8 @@ def test_a_record_that_plain_data_does_not_need_is_refused(code):
         assert 'code 0x%02x' % code in str(caught.value)
 
 
-@pytest.mark.parametrize('data, _', captures.read('python27_pickles.txt'))
+@pytest.mark.parametrize('data, _', [
+    parameter for parameter in captures.read('python27_pickles.txt') if not parameter.id.endswith(', pickle')])
 def test_a_pickle_cut_anywhere_is_refused(data, _):
     text = data.decode('latin-1')
     for size in range(len(text)):
