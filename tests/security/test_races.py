@@ -203,6 +203,7 @@ def test_imports_and_uploads_beside_a_collection(race_host, collection, tmp_path
     assert sum(race_host.outcomes.values()) + counts["rounds"] >= 200, seen
     assert race_host.outcomes["download"] > _ROUNDS / 2 and race_host.outcomes["upload"] > _ROUNDS / 4, seen
     assert counts["leaf-coalesce"] > _ROUNDS / 4, seen
+    assert counts["busy"], "uploads never kept the collection out: %s" % (seen,)
     for leaf in kept:
         assert vhd_reader.digest(race_host.path(leaf)) == race_host.guest_digest
     assert sorted(os.listdir(race_host.sr.path)) == sorted("%s.vhd" % leaf for leaf in kept), "what has no owner"
