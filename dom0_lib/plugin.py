@@ -19,6 +19,7 @@ from dom0_lib import wire
 
 # Legacy callers put pickled arguments here and want a pickle back.
 _LEGACY_KEY = u'params'
+_PLUGIN_FAILURE = 'XENAPI_PLUGIN_FAILURE'
 
 Arg = args.Arg
 
@@ -76,7 +77,9 @@ def answer(calls, request_data, plugin):
         return wire.encode_success(_run(calls, request, plugin))
     except (Exception, SystemExit) as error:
         details = describe_failure(function, error)
-        log.warning('%s failed: %s', function, ': '.join(compat.to_text(item) for item in details[2:]))
+        # The parameters of XAPI's own codes may be secrets: a session's reference is one of them.
+        reason = details[2:] if details[0] == _PLUGIN_FAILURE else details[:1]
+        log.warning('%s failed: %s', function, ': '.join(compat.to_text(item) for item in reason))
         return wire.encode_failure(details)
 
 
@@ -125,7 +128,7 @@ def describe_failure(function, error):
         return ['UNKNOWN_XENAPI_PLUGIN_FUNCTION', error.function]
     name = type(error).__name__
     # Callers take the last line of the message: it must have one.
-    return ['XENAPI_PLUGIN_FAILURE', function, name, compat.to_text(error).strip() or name]
+    return [_PLUGIN_FAILURE, function, name, compat.to_text(error).strip() or name]
 
 
 def _request():
