@@ -56,10 +56,11 @@ class Area(object):
         with StorageErrors('cannot stage in the SR'):
             with termination.Shield():
                 self._make()
+                termination.remember(self.remove)
             try:
                 faults.point('staging.made')
             except BaseException:
-                self.__exit__(None, None, None)
+                self.remove()
                 raise
         return self
 
@@ -74,7 +75,13 @@ class Area(object):
         raise errors.StorageError('cannot keep a staging directory in %s' % self._directory)
 
     def __exit__(self, kind, value, traceback):
+        self.remove()
+
+    def remove(self):
+        """Remove the directory and all in it, unless that is done; a failure is only logged."""
         with termination.Shield():
+            if self._owner_fd is None:
+                return
             try:
                 for unfinished in self._files:
                     unfinished.close()  # NFS keeps a file that is removed while open, under another name
@@ -85,7 +92,9 @@ class Area(object):
                 # The outcome of the call matters more than the rubbish it leaves, which the next call sweeps.
                 log.warning('cannot remove the staging directory %s: %s', self.path, error)
             finally:
-                os.close(self._owner_fd)
+                fd, self._owner_fd = self._owner_fd, None
+                os.close(fd)
+                termination.forget(self.remove)
 
     def join(self, name):
         """The path of a file in the area."""

@@ -17,6 +17,7 @@ class _State(object):
     shields = 0
     pending = None
     ending = False
+    cleanups = []
 
 
 def _receive(signal_number, _frame):
@@ -69,7 +70,27 @@ def settle():
     _State.pending = None
 
 
+def remember(cleanup):
+    """Have cleanup() called before the process dies of a signal, unless it is forgotten before.
+
+    For what a `finally` alone does not hold: the signal may come when it has begun, and not yet put up its shield.
+    """
+    _State.cleanups.append(cleanup)
+
+
+def forget(cleanup):
+    """What remember() got is done."""
+    _State.cleanups.remove(cleanup)
+
+
+def clean_up():
+    """Do what is remembered, the latest first."""
+    for cleanup in reversed(list(_State.cleanups)):
+        cleanup()
+
+
 def die_of(signal_number):
-    """End this process by the signal itself: XAPI reports `signal: SIGTERM` and callers retry on that word."""
+    """Clean up, and end this process by the signal itself: XAPI reports `signal: SIGTERM` and callers retry on that word."""
+    clean_up()
     compat.raw_signal.signal(signal_number, compat.raw_signal.SIG_DFL)
     os.kill(os.getpid(), signal_number)

@@ -7,6 +7,8 @@ import errno
 import os
 import resource
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from dom0_lib import errors
 from dom0_lib import staging
+from tests.contract import plugin_host
 
 KIB = 1024
 NOISE = os.urandom(64 * KIB)
@@ -73,6 +76,44 @@ def test_no_descriptor_and_no_thread_is_left(tmpdir):
             created.write(memoryview(NOISE))
         area.create('1.vhd', 10)
     assert (len(os.listdir('/proc/self/fd')), threading.active_count()) == before
+
+
+SIGNALLED_AT_ANY_MOMENT = """
+import os, random, signal, sys
+sys.path.insert(0, %r)
+from dom0_lib import errors, staging, termination
+
+def work(number):
+    with staging.Area(directory) as area:
+        for name in range(10):
+            area.create('%%d.vhd' %% name, 1).finish()
+        while number %% 2:
+            os.listdir(area.path)
+
+def play(number):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.003))
+        work(number)
+        while True:
+            pass
+    except errors.Terminated:
+        termination.clean_up()
+
+signal.signal(signal.SIGALRM, termination._receive)
+chance, directory = random.Random(1), sys.argv[1]
+for number in range(1000):
+    termination._State.ending = False  # each round is another process's life
+    play(number)
+    assert os.listdir(directory) == [], 'round %%d' %% number
+print('nothing left')
+""" % plugin_host.CHECKOUT
+
+
+def test_the_area_goes_whenever_a_signal_comes(tmpdir):
+    """Also when it is being made, or removed."""
+    process = subprocess.Popen([sys.executable, '-B', '-c', SIGNALLED_AT_ANY_MOMENT, str(tmpdir.mkdir('sr'))],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plugin_host.ENVIRONMENT)
+    assert plugin_host.finish(process) == (0, b'nothing left\n', b'')
 
 
 def test_what_cannot_be_removed_does_not_hide_the_outcome(tmpdir):
