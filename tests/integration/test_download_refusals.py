@@ -148,7 +148,10 @@ def one_byte_turned_in_transit(scene):
 
 @refused("RetryableError", "have SHA512 ")
 def gzip_data_damaged_in_transit(scene):
-    return scene.good(faults.Corruption(5000, path="/file$"))
+    """More data than the queues hold: the damage is known long before the digest."""
+    path = os.path.join(scene.directory, "noise.vhd")
+    vhd_writer.write_dynamic(path, os.urandom(16 * MIB))
+    return scene.serve(pack_chain([path]), faults.Corruption(5000, path="/file$"))
 
 
 @refused("RetryableError", "has no data (status 204): is its upload complete?")
