@@ -151,7 +151,7 @@ def gzip_data_damaged_in_transit(scene):
     """More data than the queues hold: the damage is known long before the digest."""
     path = os.path.join(scene.directory, "noise.vhd")
     vhd_writer.write_dynamic(path, os.urandom(16 * MIB))
-    return scene.serve(pack_chain([path]), faults.Corruption(5000, path="/file$"))
+    return scene.serve(pack_chain([path]), faults.Corruption(10, path="/file$"))
 
 
 @refused("RetryableError", "has no data (status 204): is its upload complete?")

@@ -154,3 +154,41 @@ receive(signal.SIGTERM)
 receive(signal.SIGHUP)
 say('done')
 ''') == (0, ['done'])
+
+
+def test_what_is_remembered_is_done_before_the_end():
+    assert run('''
+done = lambda: say('of what is done')
+termination.remember(lambda: say('first'))
+termination.remember(done)
+termination.remember(lambda: say('last'))
+termination.forget(done)
+try:
+    receive(signal.SIGTERM)
+except errors.Terminated as error:
+    termination.die_of(error.signal_number)
+''') == (-signal.SIGTERM, ['last', 'first'])
+
+
+def test_a_shield_in_another_thread_holds_nothing_back():
+    """Signals are the main thread's; a worker that waits under a shield must not make it deaf."""
+    assert run('''
+import threading
+up, end = threading.Event(), threading.Event()
+
+def work():
+    with termination.Shield():
+        up.set()
+        end.wait(10)
+
+worker = threading.Thread(target=work)
+worker.start()
+up.wait(10)
+try:
+    receive(signal.SIGTERM)
+    say('deaf')
+except errors.Terminated:
+    say('ended')
+end.set()
+worker.join()
+''') == (0, ['ended'])
