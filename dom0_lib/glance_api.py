@@ -290,6 +290,8 @@ def _parse_record(data):
         record = None
     if not isinstance(record, dict):
         raise errors.RetryableError('the image service sent a record that is no JSON object')
+    if not isinstance(record.get('size'), compat.integer_types + (type(None),)):
+        raise errors.RetryableError('the image service sent a record with a size that is no number')
     return record
 
 
