@@ -6,6 +6,7 @@ from __future__ import absolute_import, division
 import struct
 import zlib
 
+from dom0_lib import block_deflate
 from dom0_lib import errors
 
 _MAGIC = b'\x1f\x8b'
@@ -91,6 +92,7 @@ class Deflater(object):
 
     def __init__(self, level):
         self._level = level
+        self._deflate = block_deflate.choose()
         self._crc = 0
         self._size_bytes = 0
 
@@ -114,8 +116,7 @@ class Deflater(object):
 
     def deflate(self, block):
         """The compressed bytes of one block."""
-        stream = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
-        return stream.compress(block) + stream.flush(zlib.Z_FULL_FLUSH)
+        return self._deflate(block, self._level)
 
     @property
     def header(self):
