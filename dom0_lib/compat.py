@@ -48,11 +48,6 @@ def argument_bytes(index):
     return argument if PYTHON2 else os.fsencode(argument)
 
 
-def native_text(value):
-    """`value` as the type that `str` is here: what attribute and module names must be."""
-    return value.encode('ascii') if PYTHON2 and isinstance(value, text_type) else value
-
-
 def to_text(value):
     """Text of any object for an error or a log line; never raises and never loses the reason."""
     if isinstance(value, text_type):

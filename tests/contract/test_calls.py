@@ -196,7 +196,7 @@ def test_a_required_argument_that_is_missing(host, name, function, row):
 def test_an_argument_that_no_call_takes(host, name, function):
     arguments = make_plain(name, function, make_right(host, name, function))
     for unknown in (u'other', u'', u'Image_id', u'session_ref', u'sr-path'):
-        check_refused(host, answer(name, function, dict(arguments, **{compat.native_text(unknown): u'x'})), function, unknown)
+        check_refused(host, answer(name, function, dict(arguments, **{str(unknown): u'x'})), function, unknown)
 
 
 @pytest.mark.parametrize('name, function, row', [

@@ -87,11 +87,6 @@ def test_decoding_alone_can_be_escaped():
         u'\u20ac'.encode('ascii', 'surrogateescape')
 
 
-def test_a_name_is_a_str():
-    for value in ('name', u'name'):
-        assert type(compat.native_text(value)) is str and compat.native_text(value) == 'name'
-
-
 @pytest.mark.parametrize('environment', [{}, {'LC_ALL': 'C', 'PYTHONCOERCECLOCALE': '0', 'PYTHONUTF8': '0'}, {'LC_ALL': 'C.UTF-8'}],
                          ids=['as XAPI', 'ASCII', 'UTF-8'])
 def test_an_argument_is_its_bytes_in_every_locale(environment):
