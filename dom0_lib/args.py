@@ -77,11 +77,11 @@ def bind_legacy(rows, args, kwargs):
     return _bind(rows, given, plain=False)
 
 
-def bind_plain(rows, texts):
-    """The same from a plain call's map of text to text; here an unknown argument is refused."""
+def bind_plain(rows, texts, ignores_unknown=False):
+    """The same from a plain call's map of text to text; here an unknown argument is refused, unless `ignores_unknown`."""
     known = set(row.name for row in rows)
     for name in sorted(texts):
-        if name not in known and name not in _ALWAYS_IGNORED:
+        if name not in known and name not in _ALWAYS_IGNORED and not ignores_unknown:
             raise errors.ArgumentError(_show(name), 'unknown; this call takes %s' % (', '.join(sorted(known)) or 'none'))
     return _bind(rows, texts, plain=True)
 

@@ -28,13 +28,21 @@ class Call(object):
     """One call: `target` ("dom0_lib.module:function") and the arguments it declares.
 
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
+
+    Two options are for calls that os-xenapi's callers make in the plain form:
+    replies_text     the function's text is the reply as it stands, in place of its JSON
+    ignores_unknown  arguments that the call does not take are ignored, not refused
     """
 
     acts_on_host = False
 
-    def __init__(self, target, *rows):
+    def __init__(self, target, *rows, **options):
         self.target = target
         self.rows = rows
+        self.replies_text = options.pop('replies_text', False)
+        self.ignores_unknown = options.pop('ignores_unknown', False)
+        if options:
+            raise TypeError('a call has no option %s' % ', '.join(sorted(options)))
 
 
 class HostCall(Call):
@@ -92,13 +100,15 @@ def _run(calls, request, plugin):
         from dom0_lib import pickles
         values = args.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
     else:
-        values = args.bind_plain(call.rows, request.arguments)
+        values = args.bind_plain(call.rows, request.arguments, call.ignores_unknown)
     _authorize(call, request, plugin)
     module_name, _, function_name = call.target.partition(':')
     __import__(module_name)
     result = getattr(sys.modules[module_name], function_name)(request.session_ref, **values)
     if is_legacy:
         return pickles.dumps(result)
+    if call.replies_text:
+        return result
     from dom0_lib import json_reply
     return json_reply.dumps(result)
 

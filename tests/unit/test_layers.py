@@ -154,6 +154,6 @@ def test_a_plugin_is_a_table(plugin):
     assert shape == ['Expr'] + ['ImportFrom'] * (len(shape) - 3) + ['Assign', 'If']
     assert set(name.split('.')[0] for name in list_imports(tree)) == {'__future__', 'dom0_lib'}
     assert set(ast.dump(node.func) for node in ast.walk(tree.body[-2]) if isinstance(node, ast.Call)) <= {
-        ast.dump(ast.parse(name, mode='eval').body) for name in ('Call', 'Arg')}
+        ast.dump(ast.parse(name, mode='eval').body) for name in ('Call', 'HostCall', 'Arg')}
     expected = ast.parse("if __name__ == '__main__':\n    dispatch(CALLS)").body[0]
     assert ast.dump(tree.body[-1]) == ast.dump(expected)

@@ -30,6 +30,8 @@ TABLE = '''\
     'decode_badly': Call('%(targets)s:decode_badly'),
     'give': Call('%(targets)s:give', Arg('name', TEXT)),
     'echo': Call('%(targets)s:echo', Arg('text', TEXT), Arg('other', TEXT, default=None)),
+    'echo_some': Call('%(targets)s:echo', Arg('text', TEXT), Arg('other', TEXT, default=None), ignores_unknown=True),
+    'give_text': Call('%(targets)s:give', Arg('name', TEXT), replies_text=True),
     'tell_session': Call('%(targets)s:tell_session'),
     'stop': Call('%(targets)s:stop'),
     'write_noise': Call('%(targets)s:write_noise'),
@@ -115,6 +117,30 @@ def test_arguments_reach_the_function_as_text():
     for spelling in (text, text.encode('utf-8')) if compat.PYTHON2 else (text,):
         status, reply = answer(u'echo', {u'params': pickle.dumps({'args': (), 'kwargs': {'text': spelling}}, 0).decode('latin-1')})
         assert status == 'Success' and pickle.loads(reply.encode('ascii')) == {'text': text, 'other': None}
+
+
+def test_a_call_may_ignore_what_it_does_not_take():
+    assert answer(u'echo_some', {u'text': u'a', u'attempts': u'3'}) == ('Success', u'{"other": null, "text": "a"}')
+    status, details = answer(u'echo', {u'text': u'a', u'attempts': u'3'})
+    assert status == 'Failure' and details[2:] == ['ArgumentError', "argument 'attempts': unknown; this call takes other, text"]
+
+
+@pytest.mark.parametrize('name, reply', [
+    ('text', u'2.1'), ('wide', u'caf\xe9 \u20ac \U0001f600 \ufffd'),
+])
+def test_a_call_may_reply_its_text_as_it_stands(name, reply):
+    assert answer(u'give_text', {u'name': name}) == ('Success', reply)
+
+
+def test_a_text_reply_that_is_no_text_is_a_failure():
+    status, details = answer(u'give_text', {u'name': u'number'})
+    assert status == 'Failure' and details[2:] == ['TypeError', 'a reply is text, not int']
+    assert answer(u'give_text', make_legacy('text')) == ('Success', u"S'2.1'\n.")
+
+
+def test_a_call_has_no_other_options():
+    with pytest.raises(TypeError):
+        plugin.Call('module:function', replies_json=True)
 
 
 def quote(text):

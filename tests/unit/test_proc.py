@@ -71,6 +71,40 @@ def test_statuses_that_are_wrong(script, status, text):
     assert (failure.status, str(failure)) == (status, text)
 
 
+@pytest.mark.parametrize('size_bytes', [1, 4096, 70000, 900000])
+def test_input_arrives_whole(size_bytes):
+    data = os.urandom(size_bytes)
+    assert proc.run(['cat'], DEADLINE_S, input_data=data).output_bytes == data
+
+
+def test_bytes_stay_what_they_were():
+    completed = proc.run(['sh', '-c', 'cat; cat >&2 <<END\nx\nEND'], DEADLINE_S, input_data=b'\xff\0\n')
+    assert (completed.output_bytes, completed.error_bytes) == (b'\xff\0\n', b'x\n')
+
+
+def test_a_program_need_not_read_its_input():
+    assert proc.run(['sh', '-c', 'exec 0<&-; echo done; exit 3'], DEADLINE_S, (3,), b'x' * 300000).output == u'done\n'
+
+
+def test_input_that_nobody_reads_waits_no_longer_than_the_deadline():
+    with pytest.raises(errors.CommandFailed) as caught:
+        proc.run(['sleep', '60'], 1, input_data=b'x' * 300000)
+    assert caught.value.status is None and not has_children()
+
+
+@pytest.mark.parametrize('script', ['sleep 60', 'exec >&- 2>&-; sleep 60', 'exec yes | head -c 100; sleep 60'])
+def test_a_check_that_raises_ends_the_program(script):
+    started, passes = time.time(), []
+
+    def check():
+        passes.append(None)
+        if time.time() - started > 1:
+            raise errors.Failure('TASK_CANCELLED', [])
+    with pytest.raises(errors.Failure):
+        run_shell(script, check=check)
+    assert time.time() - started < 10 and len(passes) > 1 and not has_children()
+
+
 def test_arguments_pass_as_they_are():
     arguments = ['a b', '', '$HOME', '*', "'", '"', 'caf\xe9', '\n']
     completed = proc.run(['sh', '-c', r'for a in "$@"; do printf "%s\0" "$a"; done', 'sh'] + arguments, DEADLINE_S)
