@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON for replies: plain data as one line of ASCII.
+"""JSON for short calls: plain data as one line of ASCII, and what a text of JSON holds.
 
-`import json` makes a short call 1.6-1.8 times as long on Python 3; its C helper for strings alone costs nothing.
+`import json` makes a short call 1.6-1.8 times as long on Python 3; its C helpers alone cost nothing.
 """
 
 from __future__ import absolute_import, division
 
 from _json import encode_basestring_ascii
+from _json import make_scanner
 
 from dom0_lib import compat
 
@@ -40,3 +41,31 @@ def _encode_key(key):
     if not isinstance(key, (compat.text_type, str)):
         raise TypeError('a key of a JSON object is text, not %s' % type(key).__name__)
     return encode_basestring_ascii(key)
+
+
+def loads(text):
+    """The value of a JSON text.  Raises ValueError for anything else, also for Python's NaN and Infinity."""
+    text = text.strip(u' \t\n\r')
+    try:
+        value, end = make_scanner(_Reading)(text, 0)
+    except StopIteration:  # no value begins there
+        raise ValueError('is not JSON')
+    except RuntimeError:  # nested too deep
+        raise ValueError('is JSON nested too deep')
+    if end != len(text):
+        raise ValueError('has more after its JSON')
+    return value
+
+
+def _refuse_constant(name):
+    raise ValueError('is not JSON: %s' % name)
+
+
+class _Reading(object):
+    """What the scanner asks of json.JSONDecoder."""
+
+    encoding = 'utf-8'
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
+    parse_constant = staticmethod(_refuse_constant)

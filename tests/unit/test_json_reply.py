@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON replies, held to the standard library's json."""
+"""JSON without the json module, held to the standard library's json."""
 
 from __future__ import absolute_import, division
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from dom0_lib import compat
 from dom0_lib import json_reply
 from tests.unit.texts import texts_with
 
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TEXT = texts_with(u'\0\t\n\r\x1b\x7f\x80"\'\\/\u2028\ud800\udfff\uffff\U0001f600', exclude_surrogates=False)
 PLAIN_DATA = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
@@ -56,3 +60,40 @@ def test_the_text_of_a_reply(value, text):
 def test_what_is_no_json_cannot_be_written(value):
     with pytest.raises((TypeError, ValueError)):
         json_reply.dumps(value)
+
+
+@settings(max_examples=50)
+@given(PLAIN_DATA, st.booleans())
+def test_what_json_writes_is_read(value, is_ascii):
+    text = compat.to_text(json.dumps(value, ensure_ascii=is_ascii, indent=1))
+    assert typed(json_reply.loads(u' \r\n' + text + u'\t\n')) == typed(json.loads(text))
+
+
+PIECES = [u'{', u'}', u'[', u']', u'"', u'\\', u'\\u', u'd83d', u',', u':', u' ', u'\t', u'\n', u'\x0b', u'\xa0', u'\0', u'\x1b', u'a',
+          u'"a"', u'"a":', u'0', u'01', u'-', u'1.', u'.5', u'1e5', u'1e400', u'true', u'null', u'nul', u'NaN', u'Infinity', u'\ufeff', u"'"]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map(u''.join))
+def test_what_json_refuses_is_refused(text):
+    try:
+        expected = json.loads(text, parse_constant=lambda name: {}[name])
+    except (ValueError, KeyError):
+        with pytest.raises(ValueError):
+            json_reply.loads(text)
+    else:
+        assert typed(json_reply.loads(text)) == typed(expected)
+
+
+@pytest.mark.parametrize('text', [
+    u'', u' ', u'[' * 100000, u'{"a":' * 100000, u'{"a": NaN}', u'Infinity', u'-Infinity', u'{} {}', u"{'a': 1}", u'"\x1b"', u'\ufeff{}'])
+def test_what_is_no_json_cannot_be_read(text):
+    with pytest.raises(ValueError):
+        json_reply.loads(text)
+
+
+def test_reading_needs_no_module():
+    # virtualenv's Python 2.7 has it from its start.
+    program = ('import sys; sys.modules.pop("json", None); from dom0_lib import json_reply; json_reply.loads(u\'{"a": [1, 2.5]}\'); '
+               'print("json" in sys.modules)')
+    assert subprocess.check_output([sys.executable, '-c', program], cwd=CHECKOUT) == b'False\n'
