@@ -12,6 +12,7 @@ SR_MOUNT = '/var/run/sr-mount'
 XAPI_SOCKET = '/var/lib/xcp/xapi'
 SM_LOCKS = '/var/lock/sm'
 SM_IPC = '/run/sm/ipc'
+XENSTORE_SOCKET = '/var/run/xenstored/socket'
 SYSLOG_SOCKET = '/dev/log'
 SETTINGS = '/etc/dom0-plugins.conf'
 

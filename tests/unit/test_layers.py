@@ -19,7 +19,7 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
     ('L1', ['args', 'block_deflate', 'faults', 'json_reply', 'log', 'pickles', 'settings', 'termination', 'wire']),
-    ('L2', ['connection', 'gzip_stream', 'pipeline', 'proc', 'sr_lock', 'tarball', 'vhd', 'xapi']),
+    ('L2', ['connection', 'gzip_stream', 'pipeline', 'proc', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore']),
     ('L2', ['http_client', 'policy', 'vhd_check', 'vhd_repair']),
     ('L3', ['glance_api', 'sr', 'staging', 'task_watch']),
     ('L3', ['vhd_chain']),
@@ -33,7 +33,7 @@ LAYER_OF = dict((module, layer) for layer, modules in ROWS for module in modules
 OWNERS = {
     'subprocess': ['proc'],
     'socket': ['connection', 'xapi'],
-    '_socket': ['log'],
+    '_socket': ['log', 'xenstore'],
     'ssl': ['connection'],
     'httplib': ['compat'],
     'http.client': ['compat'],
