@@ -351,3 +351,17 @@ def test_a_default_is_not_checked():
 
 def test_a_row_knows_whether_it_is_required():
     assert [row.required for row in ROWS] == [True, True, True, False, False]
+
+
+def test_a_dash_in_a_name():
+    """kernel.py's callers spell their arguments with dashes, which no parameter of a function has."""
+    rows = [Arg('vdi-ref', args.IMAGE_ID), Arg('image-size', args.IMAGE_ID, default=None), Arg('uuid', args.IMAGE_ID, into='vdi-ref')]
+    assert [row.is_alias for row in rows] == [False, False, True]
+    for values in (args.bind_plain(rows, {u'vdi-ref': u'x'}), args.bind_legacy(rows, (u'x',), {}), args.bind_plain(rows, {u'uuid': u'x'})):
+        assert values == {'vdi_ref': u'x', 'image_size': None}
+    for texts, message in (({}, "argument 'vdi-ref': missing (or 'uuid')"),
+                           ({u'vdi-ref': u'x', u'uuid': u'x'}, "argument 'uuid': cannot be combined with 'vdi-ref'"),
+                           ({u'vdi_ref': u'x'}, "argument 'vdi_ref': unknown; this call takes image-size, uuid, vdi-ref")):
+        with pytest.raises(errors.ArgumentError) as caught:
+            args.bind_plain(rows, texts)
+        assert check_message(caught.value) == message
