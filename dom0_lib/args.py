@@ -8,6 +8,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import json_reply
 from dom0_lib import paths
 
 # XAPI clients such as os-xenapi add the host's uuid to every call.
@@ -118,10 +119,9 @@ def _check(row, value, plain):
 
 
 def _parse_json(text):
-    import json
     try:
-        return json.loads(text)
-    except (ValueError, RuntimeError):  # RuntimeError: nested too deep
+        return json_reply.loads(text)
+    except ValueError:
         raise ValueError('is not JSON')
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import absolute_import, division
 
+import errno
 import os
 import sys
 
@@ -32,6 +33,7 @@ else:
     integer_types = (int,)
 
 SIGHUP, SIGINT, SIGTERM = raw_signal.SIGHUP, raw_signal.SIGINT, raw_signal.SIGTERM
+_DEFAULT_SIGNALS = (raw_signal.SIGPIPE, raw_signal.SIGXFSZ)
 
 
 def interpreter():
@@ -79,6 +81,73 @@ def keep_from_children(fd):
     if PYTHON2:
         import fcntl
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+def start_program(path, argv, environment, streams):
+    """Start the program at `path` with `streams` (three descriptors) as its stdin, stdout and stderr and no others.
+
+    It gets SIGPIPE and SIGXFSZ, which XAPI and Python ignore, as the system's default.  Returns its process id.
+    Raises EnvironmentError if it cannot be started.
+    """
+    if not hasattr(os, 'posix_spawn'):  # before Python 3.8
+        return _fork_program(path, argv, environment, streams)
+    actions = [(os.POSIX_SPAWN_DUP2, stream, number) for number, stream in enumerate(streams)]
+    actions += [(os.POSIX_SPAWN_CLOSE, other) for other in _list_descriptors()]
+    return os.posix_spawn(path, argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS)
+
+
+def _list_descriptors():
+    """All open ones but the standard streams, and that of the listing itself, which is closed by now."""
+    return [int(name) for name in os.listdir('/proc/self/fd') if int(name) > 2]
+
+
+def _fork_program(path, argv, environment, streams):
+    report, problem = os.pipe()
+    keep_from_children(problem)
+    others = [other for other in _list_descriptors() if other != problem]
+    try:
+        pid = os.fork()
+        if not pid:
+            _become_program(path, argv, environment, streams, others, problem)
+    finally:
+        os.close(problem)
+    try:
+        number = _read_through(report)
+    finally:
+        os.close(report)
+    if number:
+        os.waitpid(pid, 0)
+        raise EnvironmentError(int(number), os.strerror(int(number)))
+    return pid
+
+
+def _become_program(path, argv, environment, streams, others, problem):
+    """In the child: never returns, for everything above it on the stack belongs to the parent."""
+    try:
+        for number in _DEFAULT_SIGNALS:
+            raw_signal.signal(number, raw_signal.SIG_DFL)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        for other in others:
+            try:
+                os.close(other)
+            except EnvironmentError:
+                pass  # it was that of the listing
+        os.execve(path, argv, environment)
+    except EnvironmentError as error:
+        os.write(problem, str(error.errno).encode('ascii'))
+    finally:
+        os._exit(127)
+
+
+def _read_through(descriptor):
+    """All bytes of a pipe that holds few; Python 2 does not resume a call that a signal interrupts."""
+    while True:
+        try:
+            return os.read(descriptor, 16)
+        except EnvironmentError as error:
+            if error.errno != errno.EINTR:
+                raise
 
 
 def thread_id():

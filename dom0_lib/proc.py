@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs run with a list of arguments, a bare environment, a deadline and bounded output."""
+"""Programs run with a list of arguments, a bare environment, a deadline and bounded output.
+
+Without the subprocess module, which costs a short call 13-18 ms on Python 3.
+"""
 
 from __future__ import absolute_import, division
 
 import errno
 import os
 import select
-import subprocess
 
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import termination
 
 _MAX_OUTPUT_BYTES = 1 << 20
+_READ_BYTES = 65536
+_SIGKILL = 9
 _SHOWN_CHARACTERS = 300
 _CHECK_EVERY_S = 0.5
 
@@ -42,73 +46,128 @@ class Completed(object):
         return ''
 
 
-def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None):
+def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_output_bytes=_MAX_OUTPUT_BYTES):
     """Run a program found on PATH and wait for it.
 
     input_data: bytes for its stdin; check(): called at least every half second, what it raises kills the program
-    Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all), for output
-    beyond 1 MiB, and after `deadline_s` seconds, when it has been killed.
+    Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all; a signal's number is
+    below zero), for output beyond `max_output_bytes`, and after `deadline_s` seconds, when it has been killed.
     """
-    process = None
+    program = _Program(argv[0])
     try:
         with termination.Shield():  # a signal must not come between the start and our knowing of it
-            process = _start(argv, bool(input_data))
-        completed = _collect(process, argv[0], deadline_s, memoryview(input_data), check)
+            program.start(argv, bool(input_data))
+        completed = _collect(program, deadline_s, memoryview(input_data), check, max_output_bytes)
     finally:
-        if process:
-            _reap(process)
+        program.end()
     if ok_statuses is not None and completed.status not in ok_statuses:
         raise errors.CommandFailed(argv[0], completed.status, completed.first_line())
     return completed
 
 
-def _start(argv, has_input):
-    with open(os.devnull, 'rb') as nothing:  # XAPI's stdin cannot be read
+class _Program(object):
+    """A program that runs: our ends of its streams, as descriptors, and how it ended."""
+
+    def __init__(self, command):
+        self.command = command
+        self.status = None
+        self.stdin = self.stdout = self.stderr = None
+        self._pid = None
+        self._open = set()
+
+    def start(self, argv, has_input):
+        search_path = os.environ.get('PATH', os.defpath)
+        path = _find(self.command, search_path)
+        if has_input:
+            stdin, self.stdin = self._make_pipe()
+        else:
+            stdin = self._keep(os.open(os.devnull, os.O_RDONLY))  # XAPI's stdin cannot be read
+        self.stdout, stdout = self._make_pipe()
+        self.stderr, stderr = self._make_pipe()
         try:
-            return subprocess.Popen(
-                argv, stdin=subprocess.PIPE if has_input else nothing, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                close_fds=True, env={'PATH': os.environ.get('PATH', os.defpath), 'LC_ALL': 'C'})
+            self._pid = compat.start_program(path, argv, {'PATH': search_path, 'LC_ALL': 'C'}, [stdin, stdout, stderr])
         except EnvironmentError as error:
-            if error.errno == errno.ENOENT:
-                raise errors.CommandNotFound(argv[0])
+            if error.errno == errno.ENOENT:  # the interpreter of a script is not there
+                raise errors.CommandNotFound(self.command)
             raise
+        for theirs in (stdin, stdout, stderr):
+            self.close(theirs)
+
+    def _make_pipe(self):
+        ends = os.pipe()
+        for end in ends:
+            compat.keep_from_children(self._keep(end))
+        return ends
+
+    def _keep(self, descriptor):
+        self._open.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor):
+        self._open.discard(descriptor)
+        os.close(descriptor)
+
+    def has_ended(self):
+        """Whether the program has ended, and then `status` is set."""
+        if self.status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self.status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        return self.status is not None
+
+    def end(self):
+        """Kill the program if it runs, and close everything."""
+        with termination.Shield():
+            if self._pid and not self.has_ended():
+                os.kill(self._pid, _SIGKILL)
+                while not self.has_ended():
+                    _ready([], [], 0.001)
+        for descriptor in list(self._open):
+            self.close(descriptor)
 
 
-def _collect(process, command, deadline_s, unsent, check):
-    pieces = {process.stdout: [], process.stderr: []}
+def _find(command, search_path):
+    for directory in search_path.split(os.pathsep):
+        path = os.path.join(directory, command)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    raise errors.CommandNotFound(command)
+
+
+def _collect(program, deadline_s, unsent, check, max_output_bytes):
+    pieces = {program.stdout: [], program.stderr: []}
     waiting = list(pieces)
     ends_at = compat.monotonic_s() + deadline_s
     size_bytes = 0
     while waiting:
         left_s = ends_at - compat.monotonic_s()
         if left_s <= 0:
-            raise errors.CommandFailed(command, None, 'it did not end within %d s' % deadline_s)
+            raise errors.CommandFailed(program.command, None, 'it did not end within %d s' % deadline_s)
         if check:
             check()
-        readable, writable = _ready(waiting, [process.stdin] if unsent else [], min(left_s, _CHECK_EVERY_S) if check else left_s)
+        readable, writable = _ready(waiting, [program.stdin] if unsent else [], min(left_s, _CHECK_EVERY_S) if check else left_s)
         if writable:
-            unsent = unsent[_send(process.stdin, unsent):]
+            unsent = unsent[_send(program.stdin, unsent):]
             if not unsent:
-                process.stdin.close()
+                program.close(program.stdin)
         for stream in readable:
-            data = os.read(stream.fileno(), 65536)
+            data = os.read(stream, _READ_BYTES)
             if not data:
                 waiting.remove(stream)
             pieces[stream].append(data)
             size_bytes += len(data)
-        if size_bytes > _MAX_OUTPUT_BYTES:
-            raise errors.CommandFailed(command, None, 'it wrote more than %d bytes' % _MAX_OUTPUT_BYTES)
-    status = _wait(process, ends_at, check)
-    if status is None:
-        raise errors.CommandFailed(command, None, 'it did not end within %d s' % deadline_s)
-    return Completed(status, *[b''.join(pieces[stream]) for stream in (process.stdout, process.stderr)])
+        if size_bytes > max_output_bytes:
+            raise errors.CommandFailed(program.command, None, 'it wrote more than %d bytes' % max_output_bytes)
+    if not _wait(program, ends_at, check):
+        raise errors.CommandFailed(program.command, None, 'it did not end within %d s' % deadline_s)
+    return Completed(program.status, *[b''.join(pieces[stream]) for stream in (program.stdout, program.stderr)])
 
 
-def _send(stream, data):
+def _send(descriptor, data):
     """How many bytes were taken; all of them by a program that no longer reads, as its status tells what it thought of them."""
     try:
         # A pipe that select() calls writable takes this much without a wait.
-        return os.write(stream.fileno(), data[:select.PIPE_BUF])
+        return os.write(descriptor, data[:select.PIPE_BUF])
     except EnvironmentError as error:
         if error.errno == errno.EPIPE:
             return len(data)
@@ -124,23 +183,14 @@ def _ready(readers, writers, timeout_s):
         raise
 
 
-def _wait(process, ends_at, check):
-    """The exit status, waited for in short steps: Python 2's wait() knows no deadline.  None when time is up."""
+def _wait(program, ends_at, check):
+    """Whether the program has ended in time, waited for in short steps: waitpid() knows no deadline."""
     pause_s = 0.0005
-    while process.poll() is None:
+    while not program.has_ended():
         if compat.monotonic_s() >= ends_at:
-            return None
+            return False
         if check:
             check()
-        select.select([], [], [], pause_s)
+        _ready([], [], pause_s)
         pause_s = min(2 * pause_s, 0.05)
-    return process.returncode
-
-
-def _reap(process):
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream:
-            stream.close()
+    return True

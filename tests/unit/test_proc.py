@@ -144,6 +144,46 @@ def test_descriptors_do_not_leak_into_the_program(tmpdir):
         os.close(opened)
 
 
+def test_a_script_whose_interpreter_is_missing(monkeypatch, tmpdir):
+    script = tmpdir.join('script')
+    script.write('#!/no/such/interpreter\n')
+    script.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmpdir))
+    before = os.listdir('/proc/self/fd')
+    with pytest.raises(errors.CommandNotFound):
+        proc.run(['script'], DEADLINE_S)
+    assert len(os.listdir('/proc/self/fd')) == len(before) and not has_children()
+
+
+def test_what_cannot_be_executed_is_an_error_of_the_system(monkeypatch, tmpdir):
+    script = tmpdir.join('script')
+    script.write('no program')
+    script.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmpdir))
+    with pytest.raises(EnvironmentError) as caught:
+        proc.run(['script'], DEADLINE_S)
+    assert caught.value.errno == errno.ENOEXEC and not has_children()
+
+
+def test_the_first_executable_on_path_is_run(monkeypatch, tmpdir):
+    for name, mode in (('first', 0o644), ('second', 0o755), ('third', 0o755)):
+        program = tmpdir.ensure(name, 'program')
+        program.write('#!/bin/sh\necho %s\n' % name)
+        program.chmod(mode)
+    tmpdir.ensure('zeroth', 'program', dir=True)
+    monkeypatch.setenv('PATH', ':'.join(str(tmpdir.join(name)) for name in ('zeroth', 'first', 'second', 'third')) + ':/bin')
+    assert proc.run(['program'], DEADLINE_S).output == u'second\n'
+
+
+def test_programs_die_of_a_broken_pipe():
+    """XAPI has plug-ins ignore SIGPIPE; what they start must not inherit that."""
+    old = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        assert run_shell('kill -PIPE $$; echo alive', ok_statuses=None).status == -signal.SIGPIPE
+    finally:
+        signal.signal(signal.SIGPIPE, old)
+
+
 def test_descriptors_do_not_leak_here():
     before = os.listdir('/proc/self/fd')
     for _ in range(3):
@@ -175,6 +215,12 @@ def test_the_output_is_bounded():
     assert str(caught.value) == "command 'yes' was killed: it wrote more than 1048576 bytes"
     assert time.time() - started < 10
     assert not has_children()
+
+
+def test_the_bound_can_be_another():
+    assert len(proc.run(['head', '-c', '2000000', '/dev/zero'], DEADLINE_S, max_output_bytes=2000000).output_bytes) == 2000000
+    with pytest.raises(errors.CommandFailed):
+        proc.run(['head', '-c', '2000001', '/dev/zero'], DEADLINE_S, max_output_bytes=2000000)
 
 
 def test_much_output_on_both_streams():
