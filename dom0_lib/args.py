@@ -21,6 +21,8 @@ _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-enco
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
 _UUID_DASHES = (8, 13, 18, 23)
 _MAX_SHOWN = 60
+# Xen's DOMID_FIRST_RESERVED is 0x7ff0.
+_MAX_DOM_ID = 0x7fef
 
 
 class Kind(object):
@@ -237,6 +239,21 @@ def _check_task(value):
     return value
 
 
+def _check_dom_id(value):
+    text = compat.to_text(value)
+    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types) or (
+            not text or len(text) > 5 or text.strip(u'0123456789') or int(text) > _MAX_DOM_ID):
+        raise ValueError('needs the number of a domain')
+    return int(text)
+
+
+def _check_config_key(value):
+    value = _check_text(value)
+    if len(value) > 255 or not _NAME_CHARACTERS.issuperset(value):
+        raise ValueError('needs the name of a setting: letters, digits, "-", "_", "."')
+    return value
+
+
 def _check_api_version(value):
     if isinstance(value, bool) or value not in (1, 2, u'1', u'2'):
         raise ValueError('needs 1 or 2')
@@ -265,3 +282,5 @@ SR_PATH = Kind(_check_sr_path)
 SR_UUID = Kind(_check_sr_uuid)
 PROPERTIES = Kind(_check_properties, structured=True)
 TASK = Kind(_check_task)
+DOM_ID = Kind(_check_dom_id)
+CONFIG_KEY = Kind(_check_config_key)

@@ -14,10 +14,21 @@ from dom0_lib import compat
 
 def dumps(value):
     """`value` (None, bool, int, float, text, list, tuple, or a dict with text keys) as JSON text."""
-    return compat.to_text(_encode(value))
+    return compat.to_text(_encode(value, {}))
 
 
-def _encode(value):
+def _encode(value, keys):
+    """`keys`: what keys became.  Those of thousands of like maps are few; see pickles._write."""
+    if isinstance(value, dict):
+        members = []
+        for key in sorted(value):
+            if key not in keys:
+                keys[key] = _encode_key(key)
+            item = value[key]
+            members.append('%s: %d' % (keys[key], item) if type(item) is int else '%s: %s' % (keys[key], _encode(item, keys)))
+        return '{%s}' % ', '.join(members)
+    if isinstance(value, (compat.text_type, str)):
+        return encode_basestring_ascii(value)
     if value is None:
         return 'null'
     if isinstance(value, bool):
@@ -28,12 +39,8 @@ def _encode(value):
         if value - value != 0:
             raise ValueError('JSON has no %r' % value)
         return repr(value)
-    if isinstance(value, (compat.text_type, str)):
-        return encode_basestring_ascii(value)
     if isinstance(value, (list, tuple)):
-        return '[%s]' % ', '.join(_encode(item) for item in value)
-    if isinstance(value, dict):
-        return '{%s}' % ', '.join('%s: %s' % (_encode_key(key), _encode(value[key])) for key in sorted(value))
+        return '[%s]' % ', '.join(_encode(item, keys) for item in value)
     raise TypeError('a reply cannot hold %s' % type(value).__name__)
 
 

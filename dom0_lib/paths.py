@@ -15,6 +15,9 @@ SM_IPC = '/run/sm/ipc'
 XENSTORE_SOCKET = '/var/run/xenstored/socket'
 SYSLOG_SOCKET = '/dev/log'
 SETTINGS = '/etc/dom0-plugins.conf'
+NETWORK_COUNTERS = '/proc/net/dev'
+CONSOLE_LOGS = '/var/log/xen/guest'
+XAPI_CONF = '/etc/xapi.conf'
 
 
 def locate(dom0_path):

@@ -24,6 +24,8 @@ MAX_VALUES = 100000
 _MAX_NUMBER_LENGTH = 400  # a float written by repr() may have 327 characters
 # What Python 2's repr() writes after a backslash.  The decoder knows more, and warns of what it does not know.
 _ESCAPES = (b"'", b'"', b'n', b'r', b't', b'x')
+# What a record S may hold as it is.
+_PLAIN_CHARACTERS = bytearray(code for code in range(0x20, 0x7f) if code not in (0x27, 0x5c)).decode('ascii')
 _MARK = object()
 
 
@@ -243,13 +245,32 @@ def dumps(value):
     Python's own pickler writes raw bytes 0x80-0xFF, and Python 3.6 raw CR and NUL, all of which break on the way.
     """
     parts = []
-    _write(value, parts.append)
+    _write(value, parts.append, {})
     parts.append(u'.')
     return u''.join(parts)
 
 
-def _write(value, write):
-    if value is None:
+def _write(value, write, written):
+    """`written`: what texts became.  The keys of thousands of like maps are few, and a call for each value takes longer than
+    all else: so maps look there, and write their numbers themselves.
+    """
+    if isinstance(value, dict):
+        write(u'(')
+        for key, item in value.items():
+            if key in written:
+                write(written[key])
+            else:
+                _write(key, write, written)
+            if type(item) is int:
+                write(u'I%d\n' % item)
+            else:
+                _write(item, write, written)
+        write(u'd')
+    elif isinstance(value, (compat.text_type, str)):
+        if value not in written:
+            written[value] = _text_record(compat.text_type(value))
+        write(written[value])
+    elif value is None:
         write(u'N')
     elif isinstance(value, bool):
         write(u'I01\n' if value else u'I00\n')
@@ -258,32 +279,25 @@ def _write(value, write):
         write(u'I%d\n' % value)
     elif isinstance(value, float):
         write(u'F%r\n' % value)
-    elif isinstance(value, (compat.text_type, str)):
-        _write_text(compat.text_type(value), write)
     elif isinstance(value, (list, tuple)):
         write(u'(')
         for item in value:
-            _write(item, write)
+            _write(item, write, written)
         write(u't' if isinstance(value, tuple) else u'l')
-    elif isinstance(value, dict):
-        write(u'(')
-        for key in value:
-            _write(key, write)
-            _write(value[key], write)
-        write(u'd')
     else:
         raise TypeError('a reply cannot hold %s' % type(value).__name__)
 
 
-def _write_text(text, write):
-    if all(u' ' <= c <= u'~' and c not in u'\'\\' for c in text):
-        write(u"S'%s'\n" % text)  # Python 2 callers get a str, as they always did
-        return
-    write(u'V')
+def _text_record(text):
+    # What strip() leaves nothing of holds these characters alone; a look at each would take ten times as long.
+    if not text.strip(_PLAIN_CHARACTERS):
+        return u"S'%s'\n" % text  # Python 2 callers get a str, as they always did
+    parts = [u'V']
     for c in text:
         code = ord(c)
         if u' ' <= c <= u'~' and c != u'\\':
-            write(c)
+            parts.append(c)
         else:
-            write(u'\\U%08x' % code if code > 0xffff else u'\\u%04x' % code)
-    write(u'\n')
+            parts.append(u'\\U%08x' % code if code > 0xffff else u'\\u%04x' % code)
+    parts.append(u'\n')
+    return u''.join(parts)

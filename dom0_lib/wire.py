@@ -16,6 +16,8 @@ from dom0_lib import errors
 # a parser turns a raw one into LF.
 _ESCAPES = dict((code, u'\ufffd') for code in list(range(0x20)) + [0xfffe, 0xffff] if code not in (0x09, 0x0a))
 _ESCAPES.update({0x0d: u'&#13;', 0x26: u'&amp;', 0x3c: u'&lt;', 0x3e: u'&gt;'})
+# What stays as it is.
+_PLAIN_BYTES = bytes(bytearray(code for code in range(0x7f) if code not in _ESCAPES))
 
 _PARAM = 'methodCall/params/param'
 _MEMBER = _PARAM + '/value/struct/member'
@@ -156,5 +158,11 @@ def _encode_response(status, member, content):
 def _string(text):
     if not isinstance(text, compat.text_type):
         raise TypeError('a reply is text, not %s' % type(text).__name__)
+    try:
+        # To look for what must be escaped costs a thousandth of replacing nothing, on Python 2.
+        if not text.encode('ascii').translate(None, _PLAIN_BYTES):
+            return '<string>%s</string>' % text
+    except UnicodeEncodeError:
+        pass
     return '<string>%s</string>' % (
         compat.join_surrogates(text).translate(_ESCAPES).encode('ascii', 'xmlcharrefreplace').decode('ascii'))

@@ -25,12 +25,17 @@ ARGUMENTS = {
         SECRET, [SECRET], {u'X-Auth-Token': SECRET + u'\nX: y'}, {u'Host': SECRET}, {u'a b': SECRET}, {u'X-Auth-Token': [SECRET]}]),
     'properties': ({u'os_type': u'linux'}, [u'linux', [u'linux'], {u'a b': u'x'}, {u'os_type': u'x\n'}, {u'os_type': [u'x']}]),
     'api_version': (2, [u'', u'3', u'v2', 3, True, [2]]),
+    'dom_id': (u'5', [u'', u'-1', u'5x', u'0x5', u'\u0665', u'32752', u'5' * 20, True, [5]]),
+    'key': (u'relax-xsm-sr-check', [u'', u'a b', u'a=b', u'a\n', 5, [u'x'], u'k' * 256]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
 }
 
 # (plug-in, call): {argument: (a right value, wrong values)} where an argument means something else in this call.
 CALLS = {
     ('dom0_plugin_version.py', 'get_version'): {},
+    ('bandwidth.py', 'fetch_all_bandwidth'): {},
+    ('config_file.py', 'get_val'): {},
+    ('console.py', 'get_console_log'): {},
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},
     ('glance.py', 'sweep'): {},
@@ -80,6 +85,16 @@ EXCHANGES = [
     ('unknown function', 'dom0_plugin_version.py', _call(b'get_versions', b''),
      _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'get_versions')),
     ('unknown function', 'glance.py', _call(b'download_vhd', b''), _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'download_vhd')),
+    ('a domain that is none', 'bandwidth.py', _call(b'fetch_all_bandwidth', b'<member><name>dom_id</name><value>-1</value></member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'fetch_all_bandwidth', b'ArgumentError',
+              b"argument 'dom_id': needs the number of a domain (got -1)")),
+    ('no log', 'console.py',
+     _call(b'get_console_log', b'<member><name>dom_id</name><value>5</value></member>' + _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'get_console_log', b'PluginError',
+              b"domain 5 has no console log /var/log/xen/guest/console.5: xenconsoled writes one while the guest runs, if "
+              b"xenstore's /local/logconsole/@ is /var/log/xen/guest/console.%d")),
+    ('no such setting', 'config_file.py', _call(b'get_val', b'<member><name>key</name><value>relax-xsm-sr-check</value></member>'),
+     _success(b'')),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
 ]

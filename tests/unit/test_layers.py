@@ -24,7 +24,7 @@ ROWS = [
     ('L2', ['http_client', 'policy', 'vhd_check', 'vhd_repair']),
     ('L3', ['glance_api', 'sr', 'staging', 'task_watch']),
     ('L3', ['vhd_chain']),
-    ('L4', ['image_transfer', 'plugin_version']),
+    ('L4', ['console_log', 'host_config', 'image_transfer', 'net_counters', 'plugin_version']),
     ('top', ['plugin']),
 ]
 ROW_OF = dict((module, number) for number, (_, modules) in enumerate(ROWS) for module in modules)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of what a guest has written to its console, as xenconsoled logs it.
+
+xenstore's /local/logconsole/@ must be /var/log/xen/guest/console.%d.  The logs are rotated every minute, by a rename or by
+copying and truncating, so a log may vanish, shrink or begin anew at any moment.
+"""
+
+from __future__ import absolute_import, division
+
+import binascii
+import errno
+import os
+import stat
+import time
+import zlib
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+_LAST_BYTES = 102400
+# Between a rename and the new log: xenconsoled is told, and opens it.
+_ATTEMPTS = 5
+_PAUSE_S = 0.2
+
+
+def read_end(_session_ref, dom_id):
+    """The last 102,400 bytes of a guest's console, deflated (zlib) and in base64, as text.  Raises errors.PluginError."""
+    data = None
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE_S)
+        try:
+            data, is_whole = _read_log(dom_id)
+        except EnvironmentError as error:
+            if error.errno != errno.ENOENT:
+                raise errors.PluginError('cannot read the console log of domain %d: %s' % (dom_id, compat.to_text(error)))
+            continue
+        if is_whole:
+            break
+    if data is None:
+        raise errors.PluginError(
+            "domain %d has no console log %s: xenconsoled writes one while the guest runs, if xenstore's /local/logconsole/@ "
+            'is %s/console.%%d' % (dom_id, _name(dom_id), paths.CONSOLE_LOGS))
+    return binascii.b2a_base64(zlib.compress(data)).strip().decode('ascii')
+
+
+def _name(dom_id):
+    return '%s/console.%d' % (paths.CONSOLE_LOGS, dom_id)
+
+
+def _read_log(dom_id):
+    """The end of the log as bytes, and whether it is all there: a log that is cut short while it is read lacks some."""
+    path = paths.locate(_name(dom_id))
+    real_path = os.path.realpath(path)
+    if os.path.dirname(real_path) != os.path.realpath(os.path.dirname(path)):
+        raise errors.PluginError('%s leads out of %s' % (_name(dom_id), paths.CONSOLE_LOGS))
+    # What has become a link or a pipe meanwhile is neither followed nor waited for.
+    fd = os.open(real_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        opened = os.fstat(fd)
+        if not stat.S_ISREG(opened.st_mode):
+            raise errors.PluginError('%s is not a file' % _name(dom_id))
+        os.lseek(fd, max(0, opened.st_size - _LAST_BYTES), os.SEEK_SET)
+        data = _read_up_to(fd, min(opened.st_size, _LAST_BYTES))
+    finally:
+        os.close(fd)
+    return data, len(data) == min(opened.st_size, _LAST_BYTES)
+
+
+def _read_up_to(fd, size_bytes):
+    pieces = []
+    while size_bytes:
+        piece = os.read(fd, size_bytes)
+        if not piece:
+            break
+        pieces.append(piece)
+        size_bytes -= len(piece)
+    return b''.join(pieces)

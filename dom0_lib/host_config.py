@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of XAPI in /etc/xapi.conf, read as XAPI reads them."""
+
+from __future__ import absolute_import, division
+
+import errno
+import io
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+_QUOTES = (u'"', u"'")
+
+
+def get_xapi_setting(_session_ref, key):
+    """The text of a setting, '' where the file does not have it.  Raises errors.PluginError.
+
+    A line is `key = value`; a # begins a comment wherever it is, only the first = parts, quotes around the whole value are
+    not part of it, and of several lines the last one counts (ocaml/xapi-idl/lib/xcp_service.ml in xapi-project/xen-api).
+    """
+    setting = u''
+    for line in _read().splitlines():
+        name, equals, value = line.partition(u'#')[0].partition(u'=')
+        if equals and name.strip() == key:
+            setting = _unquote(value.strip())
+    return setting
+
+
+def _unquote(value):
+    return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in _QUOTES else value
+
+
+def _read():
+    try:
+        with io.open(paths.locate(paths.XAPI_CONF), encoding='utf-8', errors='replace') as source:
+            return source.read()
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:  # all settings have their defaults
+            return u''
+        raise errors.PluginError('cannot read %s: %s' % (paths.XAPI_CONF, compat.to_text(error)))

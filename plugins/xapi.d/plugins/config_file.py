@@ -1,0 +1,19 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of XAPI itself."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import args
+from dom0_lib.plugin import Arg, Call, dispatch
+
+CALLS = {
+    'get_val': Call(
+        'dom0_lib.host_config:get_xapi_setting',
+        Arg('key', args.CONFIG_KEY),
+        replies_text=True,
+    ),
+}
+
+if __name__ == '__main__':
+    dispatch(CALLS)

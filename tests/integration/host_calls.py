@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the plug-ins that look at a host, or act on it, share."""
+
+import contextlib
+import json
+import os
+import pickle
+
+import pytest
+import XenAPI
+
+
+def call_legacy(pool, plugin, function, *args, **kwargs):
+    """The value that a serialized call of os-xenapi's returns to its caller."""
+    params = pickle.dumps({"args": args, "kwargs": kwargs}, protocol=0).decode("latin-1")
+    reply = pool.call(plugin, function, {"params": params, "host_uuid": pool.hosts[0].uuid})
+    return pickle.loads(reply.encode("ascii"))
+
+
+def call_json(pool, plugin, function, **arguments):
+    """The value of the JSON that a plain call answers, made as os-xenapi's clients make it, with the host's uuid."""
+    return json.loads(pool.call(plugin, function, dict(arguments, host_uuid=pool.hosts[0].uuid)))
+
+
+@contextlib.contextmanager
+def refused(function, class_name, *words):
+    """The call inside must fail with this class and a message of one line that has these words. Yields a list for the message."""
+    messages = []
+    with pytest.raises(XenAPI.Failure) as caught:
+        yield messages
+    details = caught.value.details
+    assert details[:3] == ["XENAPI_PLUGIN_FAILURE", function, class_name], details
+    messages.append(details[3])
+    assert "\n" not in details[3]
+    for word in words:
+        assert word in details[3]
+
+
+def write_file(host, dom0_path, data):
+    """Write a file of dom0 in the place of what is there."""
+    path = host.dom0.locate(dom0_path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.lexists(path):
+        os.unlink(path)
+    with open(path, "wb") as target:
+        target.write(data)
+    return path
