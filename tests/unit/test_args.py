@@ -55,6 +55,12 @@ TAKEN = {
                    {u'os_type': u'linux', u'auto_disk_config': u'True', u'level': u'6'}),
         ({u'x' * 255: u'gr\xfc\xdfe\t'}, {u'x' * 255: u'gr\xfc\xdfe\t'}),
     ],
+    'DOM_ID': [
+        (u'0', 0), (u'5', 5), (5, 5), (u'32751', 32751), (u'00007', 7),
+    ],
+    'CONFIG_KEY': [
+        (u'relax-xsm-sr-check', u'relax-xsm-sr-check'), (u'a_b.c', u'a_b.c'),
+    ],
     'TASK': [
         (u'OpaqueRef:' + UUID_A, u'OpaqueRef:' + UUID_A),
     ],
@@ -139,6 +145,14 @@ REFUSED = {
         ({u'a': u'\0'}, 'control character in the value of a'), ({u'a': u'\udfff'}, 'control character in the value of a'),
         ({u'a': [u'x']}, 'neither text nor a number'), ({u'a': {}}, 'neither text nor a number'),
         ({u'a': 1.5}, 'neither text nor a number'),
+    ],
+    'DOM_ID': [
+        (value, 'needs the number of a domain')
+        for value in (u'', u'-1', u'+5', u' 5', u'5\n', u'0x5', u'\xb2', u'\u0665', u'32752', u'123456', -1, 32752, 5.0, True, [5])
+    ],
+    'CONFIG_KEY': NO_TEXTS + [
+        (u'', 'is empty'), (u'a b', 'name of a setting'), (u'a=b', 'name of a setting'), (u'#a', 'name of a setting'),
+        (u'k' * 256, 'name of a setting'), (u'caf\xe9', 'name of a setting'),
     ],
     'TASK': [
         (u'', 'is empty'), (UUID_A, 'needs the reference'), (u'opaqueref:' + UUID_A, 'needs the reference'),
