@@ -12,6 +12,7 @@ from dom0_lib import glance_api
 from dom0_lib import gzip_stream
 from dom0_lib import log
 from dom0_lib import pipeline
+from dom0_lib import publication
 from dom0_lib import settings
 from dom0_lib import sr
 from dom0_lib import staging
@@ -42,9 +43,7 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     """
     chosen = settings.load()
     os.nice(chosen.nice)
-    repository = sr.locate(session_ref, sr_path)
-    vhd_chain.sweep(repository)
-    repository.refuse_existing(uuid_stack)
+    repository = publication.open_repository(session_ref, sr_path, uuid_stack)
     with task_watch.Watch(session_ref, task) as watch:
         image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
         for _ in range(_MAX_RESTARTS + 1):
@@ -62,13 +61,7 @@ def _download_once(image, repository, uuid_stack, chosen, watch):
         archive = _Archive(area)
         with contextlib.closing(image.open_data()) as data:
             _receive(data, archive, watch)
-        names = archive.arrange()
-        uuids = vhd_chain.take_uuids(uuid_stack, names)
-        vhd_chain.check(area, names)
-        vhd_chain.relink(area, names, uuids)
-        watch.check()
-        vhd_chain.publish(area, repository, uuids, watch.check)
-    return uuids[0]
+        return publication.admit(area, repository, archive.arrange(), uuid_stack, watch.check)
 
 
 class _Archive(object):
@@ -211,8 +204,7 @@ def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, p
     level = _compression_level(properties)
     chosen = settings.load()
     os.nice(chosen.nice)
-    repository = sr.locate(session_ref, sr_path)
-    vhd_chain.sweep(repository)
+    repository = publication.open_repository(session_ref, sr_path)
     with task_watch.Watch(session_ref, task) as watch:
         with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
@@ -231,7 +223,7 @@ def sweep(session_ref, sr_path):
 
     Returns the names of the staging directories that were removed.  Every call for an SR begins with this.
     """
-    return vhd_chain.sweep(sr.locate(session_ref, sr_path))
+    return publication.sweep(sr.locate(session_ref, sr_path))
 
 
 def _compression_level(properties):

@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A chain of VHDs, leaf first, on its way from a staging area into an SR.
+"""A chain of VHDs, leaf first: in a staging area on its way into an SR, or in an SR while it is read.
 
     arrange   names in the archive -> order: 0.vhd is the leaf, the highest number the base
     check     each file by itself (dom0_lib.vhd_check), then how each fits its parent
     relink    <uuid>.vhd, each child's locators written anew: ./<uuid of its parent>.vhd
-    publish   base first, leaf last; nobody ever sees a child whose parent is missing
-
-                0.vhd  -->  1.vhd  -->  2.vhd          staged: parents anywhere, hidden as the uploader left them
-                leaf        parent      base
-    SR          3rd         2nd         1st            linked in this order, none hidden: a scan in between sees disks,
-                -           hidden      hidden         not rubbish to collect; parents are hidden last
+    hold      VDIs of an SR -> links in a staging area, while hold_still() keeps the garbage collection out
 """
 
 from __future__ import absolute_import, division
 
-import errno
 import os
 
 from dom0_lib import errors
@@ -24,16 +18,14 @@ from dom0_lib import paths
 from dom0_lib import proc
 from dom0_lib import sr_lock
 from dom0_lib import staging
-from dom0_lib import termination
 from dom0_lib import vhd
 from dom0_lib import vhd_check
 from dom0_lib import vhd_repair
+from dom0_lib import vhd_util
 
 MAX_LENGTH = 16
 # Images made before sequences were numbered, leaf first.
 _OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
-_VHD_UTIL_DEADLINE_S = 120
-_SR_LOCK_WAIT_S = 120
 _STOP_DEADLINE_S = 90
 # XenServer 9's place, then that of 8 and before.
 _CLEANUP = ('/usr/libexec/sm/cleanup', '/opt/xensource/sm/cleanup.py')
@@ -189,12 +181,12 @@ def relink(area, names, uuids):
     for name, new_name in zip(names, files):
         area.rename(name, new_name)
     for child, parent in reversed(list(zip(files, files[1:]))):
-        _vhd_util('modify', '-n', area.join(child), '-p', area.join(parent))
+        vhd_util.set_parent(area.join(child), area.join(parent))
         faults.point('chain.relinked')
     for name in files:
-        _set_hidden(area.join(name), False)
+        vhd_util.set_hidden(area.join(name), False)
         faults.point('chain.shown')
-        _check_with_tool(area.join(name), name)
+        vhd_util.check(area.join(name), name)
     for child, parent in zip(files, files[1:] + [None]):
         _check_link(area.join(child), parent)
         staging.sync(area.join(child))
@@ -209,141 +201,3 @@ def _check_link(path, parent):
     if found != expected:
         raise errors.UnsafeImage('after relinking a VHD names %s as its parent instead of %s' % (
             sorted(map(str, found)) or 'nothing', parent or 'nothing'))
-
-
-def _check_with_tool(path, name):
-    # Without -B the tool compares every block with every other; dom0_lib.vhd_check has done that in linear time.
-    completed = proc.run(['vhd-util', 'check', '-n', path, '-B'], _VHD_UTIL_DEADLINE_S, ok_statuses=None)
-    if completed.status != 0 and 'invalid option' in completed.error_output:
-        completed = proc.run(['vhd-util', 'check', '-n', path], _VHD_UTIL_DEADLINE_S, ok_statuses=None)
-    if completed.status != 0:
-        raise errors.UnsafeImage("vhd-util refuses '%s': %s" % (name, completed.first_line()))
-
-
-def publish(area, repository, uuids, check):
-    """Move a relinked chain, leaf first in `uuids`, into the SR: all of it or, on an error, nothing.
-
-    The journal comes first: a process that dies here leaves what recover() finishes or undoes.  SM's lock `sr` is held, so no
-    scan sees a part of it; where the lock does not reach, on a shared SR of which this host is not the coordinator, the order
-    alone keeps a scan right.  check() is called while the lock is waited for.
-    Raises errors.StorageError, errors.RetryableError.
-    """
-    base_first = ['%s.vhd' % uuid for uuid in reversed(uuids)]
-    with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S, check), termination.Shield():
-        faults.point('publish.begun')
-        area.begin_journal(base_first)
-        faults.point('publish.journalled')
-        journal = [(area.stat(name).st_ino, name) for name in base_first]
-        try:
-            with staging.StorageErrors('cannot publish in the SR'):
-                for name in base_first:
-                    _move_in(area.join(name), os.path.join(repository.path, name))
-                    faults.point('publish.linked')
-                faults.point('publish.leaf_linked')
-                _complete(repository, journal)
-        except BaseException:
-            _undo(repository, journal)
-            area.end_journal()
-            raise
-        area.end_journal()
-        # A caller that hears of a signal repeats the call, and would find its uuids taken.
-        termination.settle()
-    log.info('published %s in %s', ', '.join(base_first), repository.path)
-
-
-def _complete(repository, journal):
-    """Hide the parents of a published chain and bring its names to the disk."""
-    for inode, name in journal[:-1]:
-        path = os.path.join(repository.path, name)
-        if _is_inode(path, inode):
-            _set_hidden(path, True)
-            staging.sync(path)
-            faults.point('publish.hidden')
-    staging.sync(repository.path)
-    faults.point('publish.synced')
-
-
-def _undo(repository, journal):
-    """Take the names of a chain whose leaf was not published out of the SR again, unless somebody builds on them."""
-    for inode, name in reversed(journal):
-        path = os.path.join(repository.path, name)
-        if _is_inode(path, inode) and not _has_children(repository, name):
-            os.unlink(path)
-    staging.sync(repository.path)
-
-
-def recover(repository, area_path, journal):
-    """Finish or undo what a dead process was publishing from `area_path`; `journal` is its list of (inode, name)."""
-    leaf_inode, leaf_name = journal[-1]
-    with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S), termination.Shield():
-        if _was_published(os.path.join(area_path, leaf_name), os.path.join(repository.path, leaf_name), leaf_inode):
-            _complete(repository, journal)
-            faults.point('sweep.finished')
-            log.warning('finished publishing %s, which a dead process had begun', leaf_name)
-        else:
-            _undo(repository, journal)
-            faults.point('sweep.undone')
-            log.warning('took back the parents of %s, which a dead process had not published', leaf_name)
-
-
-def _was_published(staged, final, inode):
-    if _is_inode(final, inode):
-        return True
-    try:
-        # SM may have given the leaf another name since: a snapshot does.
-        return os.stat(staged).st_nlink > 1
-    except EnvironmentError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return True  # moved, for want of hard links
-
-
-def _is_inode(path, inode):
-    try:
-        return os.lstat(path).st_ino == inode
-    except EnvironmentError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return False
-
-
-def _has_children(repository, name):
-    for other in os.listdir(repository.path):
-        path = os.path.join(repository.path, other)
-        if other.endswith('.vhd') and other != name and os.path.isfile(path) and name in _list_parents(path):
-            return True
-    return False
-
-
-def _list_parents(path):
-    try:
-        with open(path, 'rb') as fileobj:
-            return [os.path.basename(locator.path or '') for locator in vhd.read_metadata(fileobj).locators]
-    except vhd.FormatError:
-        return []  # nobody can read it, so nobody reads its parent
-
-
-def sweep(repository):
-    """Finish or undo what dead processes left in the SR; returns the names of the staging directories removed."""
-    return staging.sweep(repository.path, lambda path, journal: recover(repository, path, journal))
-
-
-def _move_in(staged, final):
-    """Give a staged file its final name; unlike a rename, a link never replaces what is there."""
-    try:
-        os.link(staged, final)
-    except EnvironmentError as error:
-        if error.errno not in staging.NO_HARD_LINKS:
-            raise
-        if os.path.lexists(final):
-            raise errors.StorageError('%s is already there' % final)
-        os.rename(staged, final)
-
-
-def _set_hidden(path, hidden):
-    _vhd_util('set', '-n', path, '-f', 'hidden', '-v', '1' if hidden else '0')
-
-
-def _vhd_util(*arguments):
-    proc.run(('vhd-util',) + arguments, _VHD_UTIL_DEADLINE_S)
-

@@ -1,140 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chains on their way into an SR.  vhd-util is the harness's stand-in, run by the host's Python whatever Python tests here."""
+"""Chains: order, what must fit, relinking.  vhd-util is the harness's stand-in, run by the host's Python whatever Python tests here."""
 
 from __future__ import absolute_import, division
 
-import ctypes
 import os
-import stat
-import struct
 
 import pytest
 
 from dom0_lib import errors
-from dom0_lib import sr
-from dom0_lib import staging
-from dom0_lib import termination
 from dom0_lib import vhd
 from dom0_lib import vhd_chain
-from tests import conftest
-from tests.unit.test_vhd import Disk
+from tests.unit import chains
+from tests.unit.chains import BASE, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
 
-LEAF, PARENT, BASE = ('%s%s' % (digit * 8, '-0000-4000-8000-000000000000') for digit in '123')
-UUIDS = [LEAF, PARENT, BASE]
-CREATED_AT = 1400000000
-
-# What the tests do to vhd-util, in the words of a shell: it logs each call, and some do something else.
-WRAPPER = """#!/bin/sh
-echo "$*" >> '{directory}/calls'
-case "$*" in {pattern}) {action};; esac
-exec '{python}' -IS '{directory}/stand-in' "$@"
-"""
-STAND_IN = """
-import sys
-sys.path.insert(0, {checkout!r})
-from tests.harness import vhd_util
-sys.exit(vhd_util.main(sys.argv))
-"""
-
-
-class VhdUtil(object):
-    """The program on PATH; `calls` are its arguments so far."""
-
-    def __init__(self, directory):
-        self._directory = directory
-        directory.join('stand-in').write(STAND_IN.format(checkout=conftest.CHECKOUT))
-        self.change('no-call')
-
-    def change(self, pattern, action='echo the reason; exit 22'):
-        """Let calls whose arguments match a shell pattern do something else."""
-        program = self._directory.join('vhd-util')
-        program.write(WRAPPER.format(
-            directory=self._directory, python=os.path.join(conftest.ENVIRONMENTS, 'host', 'bin', 'python'),
-            pattern=pattern, action=action))
-        program.chmod(0o755)
-
-    @property
-    def calls(self):
-        return self._directory.join('calls').read().splitlines()
-
-
-@pytest.fixture
-def vhd_util(tmpdir, monkeypatch):
-    program = VhdUtil(tmpdir.mkdir('bin'))
-    monkeypatch.setenv('PATH', '%s:%s' % (tmpdir.join('bin'), os.environ['PATH']))
-    return program
-
-
-@pytest.fixture
-def repository(tmpdir, monkeypatch):
-    monkeypatch.setenv('DOM0_ROOT', str(tmpdir))  # SM's lock files are made below it
-    return sr.Repository('5' + LEAF[1:], str(tmpdir.mkdir('sr')))
-
-
-def publish(area, repository):
-    vhd_chain.publish(area, repository, UUIDS, check=lambda: None)
-
-
-@pytest.fixture(autouse=True)
-def signals_matter(monkeypatch):
-    """A published chain settles the process's fate; here the process goes on to the next test."""
-    monkeypatch.setattr(termination._State, 'ending', False)
-
-
-@pytest.fixture
-def area(repository):
-    with staging.Area(repository.path) as area:
-        yield area
-
-
-def make_disk(disk_type=vhd.DYNAMIC, uuid=LEAF, parent=None, size_mib=16, hidden=0):
-    disk = Disk(disk_type, blocks=(15,))
-    disk.footer.uuid_bytes = vhd.parse_uuid(uuid)
-    disk.footer.timestamp = CREATED_AT - vhd.EPOCH_UNIX_S
-    disk.footer.hidden = hidden
-    disk.footer.set_size(size_mib << 20)
-    if parent:
-        disk.header.parent_uuid_bytes = vhd.parse_uuid(parent)
-        # vhd-util wants three, and puts a missing one behind the blocks, which `vhd-util check` then refuses.
-        disk.add_locator(vhd.W2RU, u'.\\p.vhd'.encode('utf-16-le'))
-    return disk
-
-
-def make_chain(length=3):
-    """Disks as another host would have them, leaf first; parents are hidden."""
-    uuids = UUIDS[:length]
-    return [make_disk(vhd.DIFFERENCING if parent else vhd.DYNAMIC, uuid, parent, hidden=int(uuid != LEAF))
-            for uuid, parent in zip(uuids, uuids[1:] + [None])]
-
-
-def stage(area, disks, names=None):
-    names = names or ['%d.vhd' % number for number in range(len(disks))]
-    for name, disk in zip(names, disks):
-        with open(area.join(name), 'wb') as target:
-            target.write(disk.build().read())
-    return names
-
-
-def metadata_of(path):
-    with open(path, 'rb') as fileobj:
-        return vhd.read_metadata(fileobj)
-
-
-def describe(directory):
-    """Everything that must not change: names, inodes, sizes, times, contents."""
-    found = {}
-    for parent, directories, names in os.walk(directory):
-        for name in directories + names:
-            path = os.path.join(parent, name)
-            status = os.lstat(path)
-            content = None
-            if stat.S_ISREG(status.st_mode):
-                with open(path, 'rb') as fileobj:
-                    content = fileobj.read()
-            # The journal comes and goes in the staging directory, which changes its time.
-            modified_at = None if stat.S_ISDIR(status.st_mode) and name.startswith('.dom0') else status.st_mtime
-            found[os.path.relpath(path, directory)] = status.st_ino, status.st_size, modified_at, content
-    return found
+area, repository, vhd_util = chains.area, chains.repository, chains.vhd_util
 
 
 # The order of an image's files
@@ -303,83 +182,6 @@ def test_without_vhd_util(area, monkeypatch, tmpdir):
     monkeypatch.setenv('PATH', str(tmpdir))
     with pytest.raises(errors.CommandNotFound):
         vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
-
-
-# Publishing
-
-class Watch(object):
-    """inotify: the names that appear in a directory and go, in order."""
-
-    _CREATE, _DELETE, _MOVED_TO, _MOVED_FROM = 0x100, 0x200, 0x80, 0x40
-
-    def __init__(self, directory):
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = libc.inotify_init1(os.O_NONBLOCK)
-        assert self._fd >= 0
-        mask = self._CREATE | self._DELETE | self._MOVED_TO | self._MOVED_FROM
-        assert libc.inotify_add_watch(self._fd, directory.encode('utf-8'), mask) >= 0
-
-    def read_events(self):
-        data, events = os.read(self._fd, 65536), []
-        os.close(self._fd)
-        while data:
-            _, mask, _, length = struct.unpack('iIII', data[:16])
-            name = data[16:16 + length].rstrip(b'\0').decode('utf-8')
-            events.append(('+' if mask & (self._CREATE | self._MOVED_TO) else '-') + name)
-            data = data[16 + length:]
-        return events
-
-
-def test_publish(area, repository, vhd_util):
-    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
-    inodes = [os.stat(area.join('%s.vhd' % uuid)).st_ino for uuid in UUIDS]
-    before = len(vhd_util.calls)
-    watch = Watch(repository.path)
-    publish(area, repository)
-    assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)]
-    assert [os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS] == inodes
-    assert [metadata_of(repository.vhd_path(uuid)).hidden for uuid in UUIDS] == [False, True, True]
-    assert [call.split()[2] for call in vhd_util.calls[before:]] == [repository.vhd_path(uuid) for uuid in (BASE, PARENT)]
-
-
-@pytest.mark.parametrize('taken', UUIDS)
-@pytest.mark.parametrize('make', [
-    lambda path: open(path, 'w').close(), os.mkdir, lambda path: os.symlink('nowhere', path)], ids=['file', 'directory', 'link'])
-def test_publish_replaces_nothing(area, repository, vhd_util, taken, make):
-    """A uuid may be taken between our first look and this moment."""
-    names = stage(area, make_chain())
-    for name, uuid in zip(names, UUIDS):
-        area.rename(name, '%s.vhd' % uuid)
-    make(repository.vhd_path(taken))
-    before = describe(repository.path)
-    with pytest.raises(errors.StorageError) as caught:
-        publish(area, repository)
-    assert 'cannot publish in the SR: ' in str(caught.value)
-    assert describe(repository.path) == before
-
-
-@pytest.mark.parametrize('uuid', [PARENT, BASE])
-def test_publish_undoes_itself(area, repository, vhd_util, uuid):
-    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
-    before = set(os.listdir(repository.path))
-    vhd_util.change('set*%s*' % uuid)
-    watch = Watch(repository.path)
-    with pytest.raises(errors.CommandFailed):
-        publish(area, repository)
-    assert set(os.listdir(repository.path)) == before
-    # The leaf goes first: nobody ever sees a child without its parent.
-    assert watch.read_events() == ['+%s.vhd' % uuid for uuid in (BASE, PARENT, LEAF)] + [
-        '-%s.vhd' % uuid for uuid in (LEAF, PARENT, BASE)]
-
-
-def test_publish_when_a_staged_file_is_gone(area, repository, vhd_util):
-    names = stage(area, make_chain())
-    for name, uuid in zip(names, UUIDS):
-        area.rename(name, '%s.vhd' % uuid)
-    os.unlink(area.join(LEAF + '.vhd'))
-    with pytest.raises(errors.StorageError):
-        publish(area, repository)
-    assert os.listdir(repository.path) == [os.path.basename(area.path)]
 
 
 # Holding a chain that is in the SR
