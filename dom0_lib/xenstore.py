@@ -279,7 +279,9 @@ class _Link(object):
         self._events = []
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout_s)
+            # Not settimeout(): where a queue is full, and OCaml's takes two, it fails at once instead of waiting.
+            timeout = struct.pack('ll', int(timeout_s), int(timeout_s % 1 * 1000000))
+            self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeout)
             self._socket.connect(paths.locate(paths.XENSTORE_SOCKET))
         except EnvironmentError as error:
             raise self.fail('cannot be reached at %s: %s' % (paths.XENSTORE_SOCKET, compat.to_text(error)))

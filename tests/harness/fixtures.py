@@ -3,8 +3,11 @@
 
 import contextlib
 
+import os
+
 import pytest
 
+from tests.harness import xenstored
 from tests.harness.pool import Pool
 
 
@@ -29,3 +32,30 @@ def host(pool):
 @pytest.fixture
 def sr(pool):
     return pool.srs[0]
+
+
+def _choose_xenstored(request):
+    missing = xenstored.list_missing() if request.param in xenstored.REAL else []
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail("%s needs %s: CI runs every test" % (request.param, ", ".join(missing)), pytrace=False)
+    if missing:
+        pytest.skip("%s needs %s" % (request.param, ", ".join(missing)))
+    return request.param
+
+
+@pytest.fixture(params=("stand-in",) + xenstored.REAL)
+def xenstored_kind(request):
+    """The xenstored of `xenstore_host`."""
+    return _choose_xenstored(request)
+
+
+@pytest.fixture(params=xenstored.KINDS)
+def any_xenstored_kind(request):
+    """Both stand-ins and both real ones."""
+    return _choose_xenstored(request)
+
+
+@pytest.fixture
+def xenstore_host(make_pool, xenstored_kind):
+    """One host with this checkout's plug-ins, for each xenstored."""
+    return make_pool(xenstore=xenstored_kind).hosts[0]

@@ -4,6 +4,7 @@
 import functools
 import uuid
 
+from tests.harness import xenstored
 from tests.harness.rpc_server import RpcServer
 from tests.harness.sm_locks import SmLocks
 
@@ -24,7 +25,7 @@ _CPU_INFO = {
 
 class Host(object):
 
-    def __init__(self, database, dom0, name, ip, coordinator=None):
+    def __init__(self, database, dom0, name, ip, xenstore_kind, coordinator=None):
         """coordinator: the Host that leads the pool; None for that one itself."""
         self.dom0 = dom0
         self.name = name
@@ -32,6 +33,8 @@ class Host(object):
         self.coordinator = coordinator or self
         self.uuid = str(uuid.uuid4())
         self.sm_locks = SmLocks(dom0.locate("/var/lock/sm"))
+        self.xenstore = xenstored.make(xenstore_kind, dom0.locate("/var/run/xenstored/socket"))
+        self.xenstore.start()
         self._servers = []
         self._port = 0
         self._write_inventory()
@@ -91,6 +94,7 @@ class Host(object):
     def close(self):
         self.stop_xapi()
         self.dom0.close()
+        self.xenstore.stop()
         self.sm_locks.close()
 
     def _create_records(self, database):

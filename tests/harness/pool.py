@@ -47,6 +47,7 @@ class Pool(object):
     python36_locale     run plug-ins as if Python were 3.6: no UTF-8 mode, no coercion of the C locale
     has_namespace       run plug-ins that do not know DOM0_ROOT: the host's tree is mounted over this machine's for them,
                         and their environment is PATH alone; needs root
+    xenstore            which xenstored each host has: one of tests.harness.xenstored.KINDS
     """
 
     username = "root"
@@ -56,7 +57,7 @@ class Pool(object):
     operator_password = "harness"
 
     def __init__(self, hosts=1, python=sys.executable, plugins=True, plugin_dirs=(), root=None, ip="127.0.0.1", port=0,
-                 python36_locale=False, has_namespace=False):
+                 python36_locale=False, has_namespace=False, xenstore="stand-in"):
         self.clock = Clock()
         self.faults = Faults()
         self.database = Database()
@@ -77,6 +78,7 @@ class Pool(object):
         self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults, self.stop_xapi)
         self._is_temporary = root is None
         self.root = os.path.abspath(root or _choose_root())
+        self._xenstore = xenstore
         pythons = [python] * hosts if isinstance(python, str) else list(python)
         for number in range(hosts):
             self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, has_namespace, plugins,
@@ -121,9 +123,10 @@ class Pool(object):
     # What tests need
 
     def add_vm(self, name, host=0, power_state="Running", **fields):
-        """A guest, on hosts[host] if it runs. Returns its reference."""
+        """A guest, on hosts[host] if it runs, where xenstore knows it then. Returns its reference."""
         if power_state == "Running":
             fields = dict({"resident_on": self.hosts[host].ref, "domid": len(self.database.refs("VM"))}, **fields)
+            self.hosts[host].xenstore.introduce(fields["domid"], name)
         return self.database.create("VM", name_label=name, power_state=power_state, **fields)
 
     def add_sr(self, name="Local storage", host=0):
@@ -166,7 +169,7 @@ class Pool(object):
             dom0.install_plugins()
         for directory in plugin_dirs:
             dom0.add_plugins(directory)
-        self.hosts.append(Host(self.database, dom0, name, ip, self.hosts[0] if self.hosts else None))
+        self.hosts.append(Host(self.database, dom0, name, ip, self._xenstore, self.hosts[0] if self.hosts else None))
         self.add_sr(host=len(self.hosts) - 1)
         dom0.open_namespace()
 

@@ -106,6 +106,9 @@ def _prepare_environments():
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda pair: environments.prepare_dom0(*pair), available))
         environments.prepare_os_xenapi()
+        reason = environments.prepare_xenstored()
+        if reason:
+            missing.append("  xenstored and oxenstored of Debian 12, to be tested against: %s" % reason)
     return [version for version, _ in available], missing
 
 

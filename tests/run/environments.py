@@ -16,6 +16,7 @@ import subprocess
 import time
 
 from tests.run import interpreters
+from tests.run import system_tools
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ENVIRONMENTS = os.path.join(CHECKOUT, ".venvs")
@@ -38,6 +39,11 @@ OS_XENAPI = "os-xenapi==0.3.4"
 WANTS_GLANCE = os.environ.get("CI") == "true" or os.environ.get("DOM0_REAL_GLANCE") == "1"
 GLANCE = ["glance==33.0.0", "gunicorn==27.0.1", "pyuwsgi==2.0.30.post1"]
 GLANCE_PYTHONS = ("3.11", "3.12", "3.13")
+
+# Both real xenstored daemons and the xenstore-* tools, unpacked and not installed: installing them upgrades systemd.
+XENSTORED_PACKAGES = [
+    "xen-utils-4.17", "xenstore-utils", "libxenstore4", "libxenmisc4.17", "libxenevtchn1", "libxengnttab1", "libxencall1",
+    "libxenforeignmemory1", "libxendevicemodel1", "libxentoollog1", "libxentoolcore1"]
 
 COMMAND_DEADLINE_S = 900
 LOCK_DEADLINE_S = 1800
@@ -125,6 +131,20 @@ def prepare_glance():
         _install(directory, GLANCE)
     _prepare("glance", [found[0], GLANCE], make)
     return True
+
+
+def prepare_xenstored():
+    """Unpack the real xenstored daemons into .venvs/xenstored; None, or why that cannot be done."""
+    def make(directory):
+        os.makedirs(directory)
+        reason = system_tools.unpack(XENSTORED_PACKAGES, directory)
+        if reason:
+            raise EnvironmentFailed(reason)
+    try:
+        _prepare("xenstored", XENSTORED_PACKAGES, make)
+    except EnvironmentFailed as error:
+        return str(error)
+    return None
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 
+# package: names, with spaces between them
 Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
+    Tool("gcc", "gcc libc6-dev", "the library that lets a real xenstored run without a hypervisor"),
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
@@ -26,7 +28,7 @@ def list_missing():
 
 def install(tools):
     """Install the packages of `tools` where this user can. Quiet when it works; on failure apt's own words are shown."""
-    packages = sorted({tool.package for tool in tools})
+    packages = sorted({package for tool in tools for package in tool.package.split()})
     if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     print("installing Debian packages: %s" % " ".join(packages), flush=True)
@@ -38,9 +40,28 @@ def install(tools):
             print(result.stdout.decode("utf-8", "replace").strip(), flush=True)
 
 
-def _apt_get(verb, *arguments):
+def unpack(packages, directory):
+    """Unpack Debian packages into a directory, without installing anything; None, or why it cannot be done."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        return "apt-get and dpkg-deb are not there"
+    downloads = os.path.join(directory, "debs")
+    os.makedirs(downloads)
+    result = _apt_get("download", *packages, cwd=downloads)
+    if result.returncode != 0 and os.geteuid() == 0:
+        _apt_get("update")
+        result = _apt_get("download", *packages, cwd=downloads)
+    for name in sorted(os.listdir(downloads)):
+        if result.returncode == 0:
+            result = subprocess.run(["dpkg-deb", "--extract", os.path.join(downloads, name), os.path.join(directory, "root")],
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    timeout=INSTALL_DEADLINE_S)
+    shutil.rmtree(downloads)
+    return result.stdout.decode("utf-8", "replace").strip() if result.returncode != 0 else None
+
+
+def _apt_get(verb, *arguments, cwd=None):
     return subprocess.run(
         ["apt-get", verb, "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
         + list(arguments),
-        env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        cwd=cwd, env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, timeout=INSTALL_DEADLINE_S)
