@@ -6,14 +6,9 @@ Where C's and OCaml's differ the difference is written down.
 
 import contextlib
 import os
-import resource
-import threading
-import time
 
 import pytest
 
-from dom0_lib import errors
-from dom0_lib import xenstore
 from tests.harness import xenstored
 from tests.harness.xenstore_client import HEADER, Closed, Refused, Type
 
