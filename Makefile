@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make` shows what there is. Python environments are made under .venvs/ by tests/run the first time they are needed.
 
-# Options of what `make demo`, `make sim` and `make bench` start: make sim ARGS=--help
+# Options of what `make demo`, `make sim`, `make bench` and the packages' targets start: make sim ARGS=--help
 ARGS ?=
 
 # The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
@@ -10,7 +10,10 @@ PYTHON ?= /usr/bin/python3
 # -E: what the caller's shell says about Python (PYTHONPATH and so on) stays out.
 RUN = @python3 -E -B -m tests.run
 
-.PHONY: help demo test check lint sim bench install clean
+# What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
+BUILD = @python3 -E -B packaging
+
+.PHONY: help demo test check lint sim bench install tarball rpm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +38,12 @@ bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"
+
+tarball: ## dist/*.tar.gz: the plug-ins and their installer, for each family of hosts
+	$(BUILD)/make_tarball.py $(ARGS)
+
+rpm: ## dist/*.rpm: the same as RPMs
+	$(BUILD)/make_rpm.py $(ARGS)
 
 clean: ## remove everything that the other targets made here
 	rm -rf .venvs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

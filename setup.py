@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packaging of the library and of what its tests need; hosts are installed with `make install` instead."""
+"""Packaging of the library and of what its tests need; hosts are installed as docs/OPERATING.md says instead."""
+
+import os
+import re
 
 from setuptools import setup
+
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0_lib", "__init__.py")) as library:
+    VERSION = re.search("__version__ = '(.*)'", library.read()).group(1)
 
 # Read by tests/run without being executed: keep them literals. None of them is for dom0.
 # The simulated host, the image service and the demo:
@@ -24,7 +30,7 @@ TEST_REQUIREMENTS = [
 
 setup(
     name="dom0-xapi-plugins",
-    version="0.1.0",
+    version=VERSION,
     description="XAPI plug-ins for dom0 of XenServer and XCP-ng: disk images, migration, guest agent",
     license="Apache-2.0",
     packages=["dom0_lib"],

@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The library beside the plug-ins; each module imports only lower layers (docs/DESIGN.md)."""
+
+from __future__ import absolute_import, division
+
+# The one version number: packages, packs and setup.py read it here.
+__version__ = '0.1.0'

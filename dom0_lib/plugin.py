@@ -102,20 +102,24 @@ def _run(calls, request, plugin):
     else:
         values = args.bind_plain(call.rows, request.arguments, call.ignores_unknown)
     _authorize(call, request, plugin)
+    # All of the library that the call needs is imported before it begins: an upgrade may remove the files while it runs.
+    if not is_legacy and not call.replies_text:
+        from dom0_lib import json_reply
     module_name, _, function_name = call.target.partition(':')
     __import__(module_name)
     result = getattr(sys.modules[module_name], function_name)(request.session_ref, **values)
     if is_legacy:
         return pickles.dumps(result)
-    if call.replies_text:
-        return result
-    from dom0_lib import json_reply
-    return json_reply.dumps(result)
+    return result if call.replies_text else json_reply.dumps(result)
 
 
 def _authorize(call, request, plugin):
-    # Reading settings costs 10 ms; most hosts have none.
-    if call.acts_on_host or os.path.exists(paths.locate(paths.SETTINGS)):
+    # Reading settings costs 10 ms; most hosts have none, or the comments that packages bring.
+    is_asked = call.acts_on_host
+    if not is_asked and os.path.exists(paths.locate(paths.SETTINGS)):
+        from dom0_lib import settings
+        is_asked = settings.are_given()
+    if is_asked:
         from dom0_lib import policy
         policy.authorize(request.session_ref, plugin, request.function, call.acts_on_host)
 

@@ -72,6 +72,15 @@ class Settings(object):
         return _TRUTHS[text]
 
 
+def are_given():
+    """Whether the file sets anything, or cannot be read; the file that packages bring is section names and comments."""
+    try:
+        with open(paths.locate(paths.SETTINGS), 'rb') as config_file:
+            return any(line.strip()[:1] not in (b'', b'#', b';', b'[') for line in config_file)
+    except EnvironmentError as error:
+        return error.errno != errno.ENOENT
+
+
 def load():
     """The Settings of this host.  Raises errors.PluginError that names the setting which cannot be used."""
     try:

@@ -15,6 +15,8 @@ TOOLS = (
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
+    Tool("rpmbuild", "rpm", "packages"),
+    Tool("rpmlint", "rpmlint", "what is wrong with packages"),
 )
 
 INSTALL_DEADLINE_S = 900

@@ -4,10 +4,12 @@
 from __future__ import absolute_import, division
 
 import io
+import os
 
 import pytest
 
 from dom0_lib import errors
+from dom0_lib import paths
 from dom0_lib import settings
 
 DEFAULTS = {
@@ -52,6 +54,26 @@ def test_defaults(load, text):
 ])
 def test_each_setting(load, section, line, name, value):
     assert load(u'[%s]\n%s\n' % (section, line)) == dict(DEFAULTS, **{name: value})
+
+
+@pytest.mark.parametrize('text, given', [
+    (None, False), (u'', False), (u'# nothing\n\n[network]\n#proxy = http://p\n; deny = *\n', False),
+    (u'[policy]\ndeny = *\n', True), (u'deny = *', True), (u'[policy]\n  deny=\n', True), (u'\ufeff[policy]', True),
+])
+def test_comments_and_names_of_sections_are_no_settings(load, text, given):
+    load(u'')
+    with io.open(paths.locate(paths.SETTINGS), 'wb') as target:
+        target.write((text or u'').encode('utf-8'))
+    if text is None:
+        os.unlink(paths.locate(paths.SETTINGS))
+    assert settings.are_given() is given
+
+
+def test_a_file_that_cannot_be_read_is_left_to_who_reads_it(load):
+    load(u'')
+    os.unlink(paths.locate(paths.SETTINGS))
+    os.mkdir(paths.locate(paths.SETTINGS))
+    assert settings.are_given()
 
 
 NUMBERS = [('network', 'connect_timeout', 1, 604800), ('network', 'idle_timeout', 1, 604800),

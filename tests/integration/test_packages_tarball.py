@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make tarball`: the same bytes from the same commit, and what it holds runs."""
+
+import os
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from tests.integration.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_tree, make  # noqa: F401
+
+PLUGINS = "dom0-xapi-plugins-%s/xapi.d/plugins" % VERSION
+# Imports every module as a plug-in does.
+IMPORT_ALL = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+for name in sorted(os.listdir(os.path.join(sys.argv[1], 'dom0_lib'))):
+    if name.endswith('.py'):
+        __import__('dom0_lib.' + name[:-3])
+"""
+
+
+def unpack(directory, family, target):
+    with tarfile.open(os.path.join(directory, "dom0-xapi-plugins-%s-%s.tar.gz" % (VERSION, family))) as archive:
+        archive.extractall(str(target))
+    return os.path.join(str(target), PLUGINS)
+
+
+def test_the_same_commit_makes_the_same_bytes(artefacts, tmp_path):  # noqa: F811
+    directory = artefacts("tarball")
+    make("tarball", tmp_path, environment={"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": str(tmp_path)})
+    assert sorted(os.listdir(directory)) == ["dom0-xapi-plugins-%s-%s.tar.gz" % (VERSION, family) for family, _, _ in FAMILIES]
+    for name in os.listdir(directory):
+        with open(os.path.join(directory, name), "rb") as first, open(str(tmp_path / name), "rb") as second:
+            assert first.read() == second.read(), name
+
+
+def test_a_date_of_ones_own_dates_every_file(tmp_path):
+    make("tarball", tmp_path, "--family", "python2", environment={"SOURCE_DATE_EPOCH": "1500000000"})
+    with tarfile.open(str(tmp_path / ("dom0-xapi-plugins-%s-python2.tar.gz" % VERSION))) as archive:
+        assert {entry.mtime for entry in archive} == {1500000000}
+        assert {(entry.uid, entry.gid, entry.mode) for entry in archive} == {(0, 0, 0o755), (0, 0, 0o644)}
+
+
+@pytest.mark.parametrize("family, version, interpreter", FAMILIES)
+def test_plugins_and_library_are_those_of_the_checkout(artefacts, tmp_path, family, version, interpreter):  # noqa: F811
+    plugins = unpack(artefacts("tarball"), family, tmp_path)
+    sources = {"plugins/xapi.d/plugins": plugins, "dom0_lib": os.path.join(plugins, "dom0_lib")}
+    for source, copy in sources.items():
+        names = [name for name in os.listdir(os.path.join(CHECKOUT, source)) if name.endswith(".py")]
+        assert sorted(names) == sorted(name for name in os.listdir(copy) if name.endswith(".py"))
+        for name in names:
+            with open(os.path.join(CHECKOUT, source, name)) as original, open(os.path.join(copy, name)) as copied:
+                lines, copied_lines = original.readlines(), copied.readlines()
+            assert lines[1:] == copied_lines[1:]
+            assert copied_lines[:1] == (lines[:1] if source == "dom0_lib" else ["#!%s\n" % interpreter])
+
+
+@pytest.mark.parametrize("family, version", [("python2", "2.7"), ("python3", "3.6"), ("python3", "3.12"), ("python3", "3.13")])
+def test_python_takes_the_byte_code(artefacts, tmp_path, family, version):  # noqa: F811
+    """With -v Python says where each module comes from; what it compiles it reads as source."""
+    plugins = unpack(artefacts("tarball"), family, tmp_path)
+    before = list_tree(plugins)
+    assert take_byte_code(plugins, version) == set(name[:-3] for name in os.listdir(plugins + "/dom0_lib") if name.endswith(".py"))
+    assert list_tree(plugins) == before, "a valid file is not written again"
+
+    changed = os.path.join(plugins, "dom0_lib", "wire.py")
+    with open(changed, "a") as source:
+        source.write("# changed by hand\n")
+    assert "wire" not in take_byte_code(plugins, version), "stale"
+
+
+def take_byte_code(plugins, version):
+    """Names of the modules whose byte-code this Python takes."""
+    environment = {"PATH": "/usr/bin:/bin"}
+    process = subprocess.run([PYTHONS[version], "-v", "-c", IMPORT_ALL, plugins], env=environment, check=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    lines = [line for line in process.stderr.splitlines() if "matches" in line and plugins in line]
+    return set(os.path.basename(line.split(" matches ")[1])[:-3] for line in lines)
+
+
+def test_it_is_made_anywhere(tmp_path):
+    """From another directory, with another umask, by who has no home."""
+    script = os.path.join(CHECKOUT, "packaging", "make_tarball.py")
+    outputs = []
+    for number, mask in enumerate((0o077, 0)):
+        output = str(tmp_path / str(number))
+        subprocess.run([sys.executable, "-B", script, "--output", output, "--family", "python2"], cwd="/", check=True, timeout=60,
+                       env={"PATH": os.environ["PATH"]}, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.umask(mask))  # noqa: B023
+        with open(os.path.join(output, os.listdir(output)[0]), "rb") as made:
+            outputs.append(made.read())
+    assert outputs[0] == outputs[1]
