@@ -31,6 +31,7 @@ _OWNER = 'owner'
 _JOURNAL = 'journal'
 _MAX_JOURNAL_BYTES = 64 * 1024
 _ATTEMPTS = 10
+_PLACE = 'the SR'
 # The unit in which zeros become holes: smaller ones cost more calls than they save space.
 _HOLE_BYTES = 64 * 1024
 _ZEROS = b'\0' * _HOLE_BYTES
@@ -43,17 +44,19 @@ class Area(object):
     """`with Area(directory, reserve_bytes) as area:` makes the staging directory and removes it, whatever happens inside.
 
     reserve_bytes: what must stay free in the file system
+    place: what an error calls the directory
     """
 
-    def __init__(self, directory, reserve_bytes=0):
+    def __init__(self, directory, reserve_bytes=0, place=_PLACE):
         self._directory = directory
         self._reserve_bytes = reserve_bytes
+        self._place = place
         self._owner_fd = None
         self._files = []
         self.path = None
 
     def __enter__(self):
-        with StorageErrors('cannot stage in the SR'):
+        with StorageErrors('cannot stage in %s' % self._place):
             with termination.Shield():
                 self._make()
                 termination.remember(self.remove)
@@ -106,7 +109,7 @@ class Area(object):
         Raises errors.StorageError if the SR has no room for it.
         """
         self._require_room(size_bytes)
-        created = _File(self.join(name), size_bytes, self._require_room)
+        created = _File(self.join(name), size_bytes, self._require_room, self._place)
         self._files.append(created)
         faults.point('staging.file_made')
         return created
@@ -115,12 +118,12 @@ class Area(object):
         status = os.statvfs(self.path)
         free_bytes = status.f_bavail * status.f_frsize
         if size_bytes + self._reserve_bytes > free_bytes:
-            raise errors.StorageError('the SR has %d MiB free, this needs %d MiB and a reserve of %d MiB' % (
-                free_bytes >> 20, size_bytes >> 20, self._reserve_bytes >> 20))
+            raise errors.StorageError('%s has %d MiB free, this needs %d MiB and a reserve of %d MiB' % (
+                self._place, free_bytes >> 20, size_bytes >> 20, self._reserve_bytes >> 20))
 
     def link(self, path, name):
         """Hold a file of the SR under another name: it stays when the storage manager renames or removes its own."""
-        with StorageErrors('cannot stage in the SR'):
+        with StorageErrors('cannot stage in %s' % self._place):
             try:
                 os.link(path, self.join(name))
             except EnvironmentError as error:
@@ -135,7 +138,7 @@ class Area(object):
 
     def read(self, name, size_bytes, piece_bytes):
         """Yield the first `size_bytes` of a file in pieces.  Raises errors.StorageError if it has become shorter."""
-        with StorageErrors('cannot read from the SR'):
+        with StorageErrors('cannot read from %s' % self._place):
             with open(self.join(name), 'rb', 0) as fileobj:
                 while size_bytes:
                     piece = fileobj.read(min(size_bytes, piece_bytes))
@@ -146,19 +149,19 @@ class Area(object):
 
     def rename(self, name, new_name):
         """Give a file in the area another name."""
-        with StorageErrors('cannot rename in the SR'):
+        with StorageErrors('cannot rename in %s' % self._place):
             os.rename(self.join(name), self.join(new_name))
             faults.point('staging.renamed')
 
     def begin_journal(self, names):
         """Record, on the disk, that files of the area are about to be published under their `names`, in this order."""
-        with StorageErrors('cannot write to the SR'):
+        with StorageErrors('cannot write to %s' % self._place):
             lines = ['%d %s\n' % (self.stat(name).st_ino, name) for name in names]
             with open(self.join(_JOURNAL), 'wb') as journal:
                 journal.write((''.join(lines) + 'end\n').encode('ascii'))
                 journal.flush()
                 os.fsync(journal.fileno())
-            sync(self.path)
+            sync(self.path, self._place)
 
     def end_journal(self):
         """The publication is complete, or undone."""
@@ -239,9 +242,9 @@ def _remove(path):
     os.rmdir(path)
 
 
-def sync(path):
+def sync(path, place=_PLACE):
     """Bring a file, or the names in a directory, to the disk."""
-    with StorageErrors('cannot write to the SR'):
+    with StorageErrors('cannot write to %s' % place):
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -267,17 +270,18 @@ class StorageErrors(object):
 class _File(object):
     """write() memoryviews of the content in order, then finish(); aligned runs of zeros become holes."""
 
-    def __init__(self, path, size_bytes, require_room):
+    def __init__(self, path, size_bytes, require_room, place):
+        self._place = place
         self._size_bytes = size_bytes
         self._require_room = require_room
         self._position = 0
         self._unsynced_bytes = 0
         self._sync = None
-        with StorageErrors('cannot write to the SR'):
+        with StorageErrors('cannot write to %s' % self._place):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, view):
-        with StorageErrors('cannot write to the SR'):
+        with StorageErrors('cannot write to %s' % self._place):
             start = 0  # of the run of pieces with data in them
             end = 0
             while end < len(view):
@@ -304,7 +308,7 @@ class _File(object):
 
     def finish(self):
         """The content is complete."""
-        with StorageErrors('cannot write to the SR'):
+        with StorageErrors('cannot write to %s' % self._place):
             os.ftruncate(self._fd, self._size_bytes)
             if self._sync:
                 self._sync.close()
