@@ -18,8 +18,15 @@ SETTINGS = '/etc/dom0-plugins.conf'
 NETWORK_COUNTERS = '/proc/net/dev'
 CONSOLE_LOGS = '/var/log/xen/guest'
 XAPI_CONF = '/etc/xapi.conf'
+BOOT_GUEST = '/boot/guest'
+DEVICES = '/dev'
 
 
 def locate(dom0_path):
     """The real path of an absolute dom0 path."""
     return os.environ.get('DOM0_ROOT', '') + dom0_path
+
+
+def are_moved():
+    """Whether dom0's paths are a test's, where a disk is a plain file."""
+    return bool(os.environ.get('DOM0_ROOT'))

@@ -14,6 +14,7 @@
     nice = 10                   added to the niceness of transfers: dom0's processors belong to the guests first
     reserve = 512               MiB of an SR that a transfer leaves free
     collection_wait = 60        seconds that an upload waits for the storage manager's garbage collection to end
+    detach_wait = 30            seconds for which a disk may refuse to be unplugged from dom0
     [policy]
     deny =                      calls that are refused, by patterns: see dom0_lib.policy
     require_pool_admin = yes    for calls that act on the host itself
@@ -50,6 +51,7 @@ class Settings(object):
         self.nice = self._number('transfer', 'nice', 10, 0, _MAX_NICE)
         self.reserve_bytes = self._number('transfer', 'reserve', 512, 0, _MAX_RESERVE_MIB) << 20
         self.collection_wait_s = self._number('transfer', 'collection_wait', 60, 1, _MAX_SECONDS)
+        self.detach_wait_s = self._number('transfer', 'detach_wait', 30, 1, _MAX_SECONDS)
         self.deny = [pattern.strip() for pattern in self._text('policy', 'deny', '').split(',') if pattern.strip()]
         self.require_pool_admin = self._truth('policy', 'require_pool_admin', True)
 

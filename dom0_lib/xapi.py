@@ -3,6 +3,8 @@
 
 from __future__ import absolute_import, division
 
+import errno
+
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
@@ -10,16 +12,17 @@ from dom0_lib import paths
 _TIMEOUT_S = 60
 
 
-def connect(session_ref):
+def connect(session_ref, timeout_s=_TIMEOUT_S):
     """A XenAPI session (`.xenapi.class.method(...)`) that stands for the caller's; it need not be closed.
 
+    timeout_s: for each call to answer.
     Every call may raise XenAPI.Failure, and OSError or socket.error after a restart of the toolstack.
     """
     try:
         import XenAPI
     except ImportError:
         raise errors.PluginError('the XenAPI module is not installed for %s' % compat.interpreter())
-    session = XenAPI.Session('http://localhost', transport=_make_transport())
+    session = XenAPI.Session('http://localhost', transport=_make_transport(timeout_s))
     session._session = session_ref
     return session
 
@@ -66,7 +69,12 @@ def is_gone(error):
     return failure_code(error) in ('HANDLE_INVALID', 'SESSION_INVALID')
 
 
-def _make_transport():
+def is_interrupted(error):
+    """Whether a call was cut short by a signal under a shield, which Python 2 makes an error; it may have been done or not."""
+    return isinstance(error, EnvironmentError) and error.errno == errno.EINTR
+
+
+def _make_transport(timeout_s):
     import socket
     http_client = compat.import_http_client()
     xmlrpc_client = compat.import_xmlrpc_client()
@@ -76,7 +84,7 @@ def _make_transport():
         def connect(self):
             link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                link.settimeout(_TIMEOUT_S)
+                link.settimeout(timeout_s)
                 link.connect(socket_path)
             except BaseException:
                 link.close()

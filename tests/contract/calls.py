@@ -27,6 +27,15 @@ ARGUMENTS = {
     'api_version': (2, [u'', u'3', u'v2', 3, True, [2]]),
     'dom_id': (u'5', [u'', u'-1', u'5x', u'0x5', u'\u0665', u'32752', u'5' * 20, True, [5]]),
     'key': (u'relax-xsm-sr-check', [u'', u'a b', u'a=b', u'a\n', 5, [u'x'], u'k' * 256]),
+    'vdi-ref': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
+    'image-size': (u'4096', [u'', u'0', u'-1', u'4k', u'4096.0', u'\u0664', u'9' * 16, True]),
+    'cached-image': (UUID_A, [u'../x', u'a b', u'x\n', u'.x', 5, [UUID_A]]),
+    'new-image-uuid': (UUID_A, [u'', u'x', UUID_A.upper()[:-1] + u'G', u'../' + UUID_A, 5]),
+    'kernel-file': (u'/boot/guest/' + UUID_A, [u'boot/guest/x', u'/boot/guest/../x', u'/boot/guest/', u'/boot/guest/.x', u'/boot/guest/x\n', 5]),
+    'ramdisk-file': (u'/boot/guest/' + UUID_A, [u'boot/guest/x', u'/boot/guest/../x', u'/', u'/boot/guest/-x', u'/boot/guest/x\n', 5]),
+    'remove': (u'true', [u'', u'yes', u'True', 1, []]),
+    'grace': (u'3600', [u'', u'0', u'-1', u'1h', u'9' * 10, False]),
+    'keep': ([UUID_A], [UUID_A, {}, [u'../x'], [5], [u'']]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
 }
 
@@ -39,6 +48,10 @@ CALLS = {
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},
     ('glance.py', 'sweep'): {},
+    ('kernel.py', 'copy_vdi'): {},
+    ('kernel.py', 'create_kernel_ramdisk'): {'cached-image': (UUID_A, [u'', u'../x', u'a b', u'x\n', u'.x', 5, [UUID_A]])},
+    ('kernel.py', 'remove_kernel_ramdisk'): {},
+    ('kernel.py', 'sweep'): {},
 }
 
 
@@ -95,6 +108,15 @@ EXCHANGES = [
               b"xenstore's /local/logconsole/@ is /var/log/xen/guest/console.%d")),
     ('no such setting', 'config_file.py', _call(b'get_val', b'<member><name>key</name><value>relax-xsm-sr-check</value></member>'),
      _success(b'')),
+    ('no arguments', 'kernel.py', _call(b'copy_vdi', _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'copy_vdi', b'ArgumentError', b"argument 'vdi-ref': missing")),
+    ('plain, text for a reply', 'kernel.py', _call(b'remove_kernel_ramdisk', _HOST), _success(b'ok')),
+    ('plain, an empty reply', 'kernel.py',
+     _call(b'create_kernel_ramdisk', b'<member><name>cached-image</name><value>x</value></member><member><name>new-image-uuid</name>'
+           b'<value>11111111-2222-4333-8444-555555555555</value></member>' + _HOST), _success(b'')),
+    ('legacy', 'kernel.py',
+     _call(b'remove_kernel_ramdisk', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>"),
+     _success(b"S'ok'\n.")),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
 ]

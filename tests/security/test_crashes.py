@@ -11,7 +11,8 @@ from tests import conftest
 from tests.security.crash_host import open_crash_host
 
 _SWEEPING = [name for name in faults.POINTS if name.startswith("sweep.")]
-_IMPORTING = [name for name in faults.POINTS if name not in _SWEEPING + ["chain.repaired", "staging.linked"]]
+_IMPORTING = [name for name in faults.POINTS if name.startswith(("staging.", "chain.", "publish."))
+              and name not in ("chain.repaired", "staging.linked")]
 _UPLOADING = ["staging.made", "staging.linked", "staging.cleaning", "staging.cleaned"]
 _RANDOM_KILLS = 50
 

@@ -20,12 +20,13 @@ ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
     ('L1', ['json_reply']),
     ('L1', ['args', 'block_deflate', 'faults', 'log', 'pickles', 'settings', 'termination', 'wire']),
-    ('L2', ['connection', 'gzip_stream', 'pipeline', 'proc', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore']),
+    ('L1', ['boot_args']),
+    ('L2', ['block_device', 'connection', 'gzip_stream', 'pipeline', 'proc', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore']),
     ('L2', ['http_client', 'policy', 'vhd_check', 'vhd_repair', 'vhd_util']),
-    ('L3', ['glance_api', 'sr', 'staging', 'task_watch']),
-    ('L3', ['vhd_chain']),
+    ('L3', ['glance_api', 'sr', 'staging', 'task_watch', 'vbd']),
+    ('L3', ['boot_directory', 'vhd_chain']),
     ('L3', ['publication']),
-    ('L4', ['console_log', 'host_config', 'image_transfer', 'net_counters', 'plugin_version']),
+    ('L4', ['console_log', 'guest_kernel', 'host_config', 'image_transfer', 'net_counters', 'plugin_version']),
     ('top', ['plugin']),
 ]
 ROW_OF = dict((module, number) for number, (_, modules) in enumerate(ROWS) for module in modules)

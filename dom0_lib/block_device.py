@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that are plugged into dom0, as devices below /dev."""
+
+from __future__ import absolute_import, division
+
+import errno
+import io
+import os
+import stat
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+
+class Disk(object):
+    """`with Disk(name) as disk:` opens the device `name`, as XAPI calls it: xvdb, sm/backend/...
+
+    path, size_bytes; fd, for the whole block.
+    is_exclusive: for writing, and refused if a file system, LVM or another program has it or a part of it in use
+    Raises errors.StorageError.
+    """
+
+    def __init__(self, name, is_exclusive=False):
+        self._name = name
+        self._is_exclusive = is_exclusive
+        self._file = None
+        self.path = locate(name)
+        self.size_bytes = None
+
+    def __enter__(self):
+        try:
+            self._file = _open(self.path, self._is_exclusive)
+            try:
+                self._check_type()
+                self.size_bytes = os.lseek(self.fd, 0, os.SEEK_END)
+            except BaseException:
+                self._file.close()
+                raise
+        except EnvironmentError as error:
+            if error.errno == errno.EBUSY:
+                raise errors.StorageError('%s is in use: it is mounted, or a part of it is' % self._name)
+            raise errors.StorageError('cannot open disk %s: %s' % (self._name, compat.to_text(error)))
+        return self
+
+    def _check_type(self):
+        mode = os.fstat(self.fd).st_mode
+        # devtmpfs holds plain files, too, and they are nobody's disks.
+        if not stat.S_ISBLK(mode) and not (paths.are_moved() and stat.S_ISREG(mode)):
+            raise errors.StorageError('%s is not a disk' % self._name)
+
+    def __exit__(self, kind, value, traceback):
+        self._file.close()
+
+    @property
+    def fd(self):
+        return self._file.fileno()
+
+    def read_into(self, view, offset):
+        """Fill a memoryview with what is at `offset`.  Raises errors.StorageError for what cannot be read."""
+        try:
+            self._file.seek(offset)
+            done = 0
+            while done < len(view):
+                count = self._file.readinto(view[done:])
+                if not count:
+                    raise errors.StorageError('%s ends at byte %d' % (self._name, offset + done))
+                done += count
+        except EnvironmentError as error:
+            raise errors.StorageError('cannot read disk %s: %s' % (self._name, compat.to_text(error)))
+
+    def sync(self):
+        """Bring what was written to the disk."""
+        try:
+            os.fsync(self.fd)
+        except EnvironmentError as error:
+            raise errors.StorageError('cannot write disk %s: %s' % (self._name, compat.to_text(error)))
+
+
+def locate(name):
+    """The path of the device `name`."""
+    return os.path.join(paths.locate(paths.DEVICES), name)
+
+
+def _open(path, is_exclusive):
+    # Of a plain file O_EXCL without O_CREAT means nothing.
+    flags = os.O_RDWR | os.O_EXCL if is_exclusive else os.O_RDONLY
+    # Not to hang at a FIFO, nor to make a terminal ours.
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        compat.keep_from_children(fd)
+        return io.FileIO(fd, 'r+' if is_exclusive else 'r')
+    except BaseException:
+        os.close(fd)
+        raise

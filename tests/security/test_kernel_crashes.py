@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kernel.py killed or failing anywhere: after the next call /boot/guest has the whole kernel or none, and nothing is plugged."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+
+import pytest
+
+from dom0_lib import faults
+from tests import conftest
+from tests.integration.kernel_host import KERNEL, open_kernel_host
+
+_POINTS = [name for name in faults.POINTS if name.startswith(("vbd.", "kernel.")) or name in (
+    "staging.made", "staging.file_made", "staging.written", "staging.file_finished", "staging.cleaning", "staging.cleaned")]
+# How many names are there when a call has died at this point.
+_KERNELS_AFTER = {"kernel.linked": 1, "staging.cleaning": 2, "staging.cleaned": 2}
+_RANDOM_KILLS = 25
+
+
+@pytest.fixture(scope="module")
+def kernel_host():
+    with open_kernel_host(conftest.DOM0_PYTHONS[-1][1]) as host:
+        yield host
+
+
+@contextlib.contextmanager
+def armed(host, fault):
+    environment = host.host.dom0.plugin_environment
+    environment["DOM0_FAULT"] = fault
+    try:
+        yield
+    finally:
+        del environment["DOM0_FAULT"]
+
+
+def check(host, names, before):
+    """After the next call: no file but the whole kernels among `names`; how many of them there are."""
+    host.sweep()
+    host.check_nothing_plugged()
+    there = set(os.listdir(host.directory)) - before
+    assert there <= set(names), "left in /boot/guest: %s" % sorted(there)
+    assert all(host.read(name) == KERNEL for name in there)
+    return len(there)
+
+
+@pytest.fixture
+def case(kernel_host):
+    """(host, VDI's reference, [name of the kernel, name in the cache], what is in /boot/guest)"""
+    vdi_uuid, ref = kernel_host.add_disk()
+    return kernel_host, ref, [vdi_uuid, str(uuid.uuid4())], set(os.listdir(kernel_host.directory))
+
+
+@pytest.mark.parametrize("point", _POINTS)
+def test_killed_while_copying(case, point):
+    host, ref, names, before = case
+    with armed(host, point + ":kill"):
+        details = host.attempt(lambda: host.copy(ref, cached_image=names[1]))
+    assert details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
+    assert check(host, names, before) == _KERNELS_AFTER.get(point, 0)
+    host.copy(ref, cached_image=names[1])
+    assert check(host, names, before) == 2
+
+
+@pytest.mark.parametrize("error", ["enospc", "eio"])
+@pytest.mark.parametrize("point", [name for name in _POINTS if name not in ("staging.cleaning", "staging.cleaned")])
+def test_a_disk_that_fails_while_copying(case, point, error):
+    host, ref, names, before = case
+    with armed(host, "%s:%s" % (point, error)):
+        details = host.attempt(lambda: host.copy(ref, cached_image=names[1]))
+    assert details[2] in ("StorageError", "RetryableError"), details
+    assert check(host, names, before) == 0
+
+
+@pytest.mark.parametrize("point", ["sweep.found", "vbd.unplugging", "vbd.unplugged", "vbd.destroyed"])
+def test_killed_while_sweeping_after_a_kill(case, point):
+    host, ref, names, before = case
+    with armed(host, "kernel.copied:kill"):
+        assert host.attempt(lambda: host.copy(ref, cached_image=names[1]))
+    with armed(host, point + ":kill"):
+        assert host.attempt(host.sweep)[1] == "signal: SIGKILL"
+    assert check(host, names, before) == 0
+
+
+def test_killed_at_random_moments(kernel_host):
+    generator = random.Random(5)
+    whole = 0
+    for _ in range(_RANDOM_KILLS):
+        vdi_uuid, ref = kernel_host.add_disk()
+        names, before = [vdi_uuid, str(uuid.uuid4())], set(os.listdir(kernel_host.directory))
+        outcomes = []
+        thread = threading.Thread(target=lambda ref=ref, names=names, outcomes=outcomes: outcomes.append(
+            kernel_host.attempt(lambda: kernel_host.copy(ref, cached_image=names[1]))))
+        thread.start()
+        time.sleep(generator.uniform(0, 0.35))
+        for pid in kernel_host.host.dom0.processes.running_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        thread.join(60)
+        assert outcomes, "the call did not end"
+        count = check(kernel_host, names, before)
+        assert outcomes[0] is not None or count == 2, "the call answered, and its files are not there"
+        whole += count == 2
+    assert whole < _RANDOM_KILLS
