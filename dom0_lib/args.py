@@ -21,6 +21,8 @@ _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-enco
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
 _UUID_DASHES = (8, 13, 18, 23)
 _MAX_SHOWN = 60
+# XAPI lets 128 KiB arrive; this is what a caller may make of them.
+_MAX_INFLATED_BYTES = 8 << 20
 # Xen's DOMID_FIRST_RESERVED is 0x7ff0.
 _MAX_DOM_ID = 0x7fef
 
@@ -273,6 +275,42 @@ def _check_sr_uuid(value):
     return u'%s/%s' % (paths.SR_MOUNT, _check_uuid(value))
 
 
+def _check_command(value):
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError('needs a list of texts')
+    for item in value:
+        if not isinstance(item, compat.text_type):
+            raise ValueError('needs a list of texts')
+        if not all(u' ' <= c <= u'~' for c in item):
+            raise ValueError('needs printable ASCII')
+    return [str(item) for item in value]
+
+
+def _check_program_input(value):
+    if value is not None and not isinstance(value, compat.text_type):
+        raise ValueError('needs text or null')
+    try:
+        return None if value is None else compat.bytes_of_text(value)
+    except ValueError:
+        raise ValueError('has half a character')
+
+
+def _check_deflated_input(value):
+    import binascii
+    import zlib
+    mark = b'.'  # left over if the stream before it is whole: Python 2 has no other way to know
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(binascii.a2b_base64(_check_text(value).encode('ascii')) + mark, _MAX_INFLATED_BYTES + 1)
+    except (zlib.error, binascii.Error, UnicodeError):
+        raise ValueError('needs what zlib has deflated, in base64')
+    if len(data) > _MAX_INFLATED_BYTES:
+        raise ValueError('inflates to more than %d bytes' % _MAX_INFLATED_BYTES)
+    if inflater.unused_data != mark:
+        raise ValueError('needs what zlib has deflated, in base64')
+    return data
+
+
 UUID_LIST = Kind(_check_uuid_list, structured=True)
 IMAGE_ID = Kind(_check_image_id)
 ENDPOINT = Kind(_check_endpoint)
@@ -284,3 +322,6 @@ PROPERTIES = Kind(_check_properties, structured=True)
 TASK = Kind(_check_task)
 DOM_ID = Kind(_check_dom_id)
 CONFIG_KEY = Kind(_check_config_key)
+COMMAND = Kind(_check_command, structured=True)
+PROGRAM_INPUT = Kind(_check_program_input, structured=True)
+DEFLATED_INPUT = Kind(_check_deflated_input)

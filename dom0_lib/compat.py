@@ -76,6 +76,30 @@ def join_surrogates(text):
     return raw.decode('utf-16-le', 'replace')
 
 
+def text_of_bytes(data):
+    """Text of bytes: UTF-8, and U+DC00 + value for each byte that is not part of it; bytes_of_text() gives the bytes back."""
+    # It takes ED A0 80 to ED BF BF, which would be surrogates, for UTF-8.
+    if PYTHON2 and any(piece[:1] >= b'\xa0' for piece in data.split(b'\xed')[1:]):
+        return data.decode('ascii', 'surrogateescape')
+    return data.decode('utf-8', 'surrogateescape')
+
+
+def bytes_of_text(text):
+    """The bytes that text_of_bytes() made `text` of.  Raises ValueError for other lone surrogates."""
+    if not PYTHON2:
+        return text.encode('utf-8', 'surrogateescape')
+    pieces = text.encode('utf-8').split(b'\xed')
+    for number in range(1, len(pieces)):
+        piece = pieces[number]
+        if piece[:1] >= b'\xa0':  # a surrogate: ED B2 80 to ED B3 BF stand for 80 to FF
+            if piece[:1] not in b'\xb2\xb3':
+                raise ValueError('has half a character')
+            pieces[number] = chr(ord(piece[1]) + 0x40 * (piece[:1] == b'\xb3')) + piece[2:]
+        else:
+            pieces[number] = b'\xed' + piece
+    return b''.join(pieces)
+
+
 def keep_from_children(fd):
     """Close `fd` when a child program starts; Python 3 made every descriptor so."""
     if PYTHON2:

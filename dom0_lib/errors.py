@@ -52,8 +52,8 @@ class StorageError(PluginError):
 class CommandNotFound(PluginError):
     """A program that dom0 should have is not on PATH."""
 
-    def __init__(self, command):
-        super(CommandNotFound, self).__init__("command '%s' was not found on PATH" % command)
+    def __init__(self, command, message=None):
+        super(CommandNotFound, self).__init__(message or "command '%s' was not found on PATH" % command)
         self.command = command
 
 

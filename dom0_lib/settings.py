@@ -15,6 +15,9 @@
     reserve = 512               MiB of an SR that a transfer leaves free
     collection_wait = 60        seconds that an upload waits for the storage manager's garbage collection to end
     detach_wait = 30            seconds for which a disk may refuse to be unplugged from dom0
+    [netwrap]
+    commands = *                of those that dom0_lib.net_filters allows: patterns of the whole command (ip link *, ovs-vsctl *)
+    timeout = 120               seconds for one command
     [policy]
     deny =                      calls that are refused, by patterns: see dom0_lib.policy
     require_pool_admin = yes    for calls that act on the host itself
@@ -52,13 +55,21 @@ class Settings(object):
         self.reserve_bytes = self._number('transfer', 'reserve', 512, 0, _MAX_RESERVE_MIB) << 20
         self.collection_wait_s = self._number('transfer', 'collection_wait', 60, 1, _MAX_SECONDS)
         self.detach_wait_s = self._number('transfer', 'detach_wait', 30, 1, _MAX_SECONDS)
-        self.deny = [pattern.strip() for pattern in self._text('policy', 'deny', '').split(',') if pattern.strip()]
+        self.commands = self._patterns('netwrap', 'commands', '*')
+        self.command_timeout_s = self._number('netwrap', 'timeout', 120, 1, _MAX_SECONDS)
+        self.deny = self._patterns('policy', 'deny', '')
         self.require_pool_admin = self._truth('policy', 'require_pool_admin', True)
 
     def _text(self, section, name, default):
         if self._parser is None or not self._parser.has_option(section, name):
             return default
         return compat.to_text(self._parser.get(section, name)).strip() or default
+
+    def _patterns(self, section, name, default):
+        # Not _text(): what is there and empty lists nothing.
+        has = self._parser is not None and self._parser.has_option(section, name)
+        text = compat.to_text(self._parser.get(section, name)) if has else default
+        return [pattern.strip() for pattern in text.split(',') if pattern.strip()]
 
     def _number(self, section, name, default, lowest, highest):
         text = self._text(section, name, str(default))

@@ -36,6 +36,9 @@ ARGUMENTS = {
     'remove': (u'true', [u'', u'yes', u'True', 1, []]),
     'grace': (u'3600', [u'', u'0', u'-1', u'1h', u'9' * 10, False]),
     'keep': ([UUID_A], [UUID_A, {}, [u'../x'], [5], [u'']]),
+    'cmd': ([u'ip', u'link'], [[], u'ip link', [u'ip', 5], [[u'ip']], [u'ip', u'a\nb'], [u'ip', u'\xe9'], {}, 5]),
+    'cmd_input': (u'*filter\n', [5, [u'x'], {}, True]),
+    'cmd_input_deflated': (u'eJzTSsvMKUkt4gIADKECuw==', [u'', u'x', u'eJw=', u'\xe9', 5, [u'x']]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
 }
 
@@ -52,6 +55,7 @@ CALLS = {
     ('kernel.py', 'create_kernel_ramdisk'): {'cached-image': (UUID_A, [u'', u'../x', u'a b', u'x\n', u'.x', 5, [UUID_A]])},
     ('kernel.py', 'remove_kernel_ramdisk'): {},
     ('kernel.py', 'sweep'): {},
+    ('netwrap.py', 'run_command'): {},
 }
 
 
@@ -117,6 +121,8 @@ EXCHANGES = [
     ('legacy', 'kernel.py',
      _call(b'remove_kernel_ramdisk', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>"),
      _success(b"S'ok'\n.")),
+    ('no arguments', 'netwrap.py', _call(b'run_command', _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'run_command', b'ArgumentError', b"argument 'cmd': missing")),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
 ]

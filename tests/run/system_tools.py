@@ -10,13 +10,19 @@ import subprocess
 Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
+    Tool("conntrack", "conntrack", "a command of neutron's"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
     Tool("gcc", "gcc libc6-dev", "the library that lets a real xenstored run without a hypervisor"),
+    Tool("ip", "iproute2", "a command of neutron's"),
+    Tool("ipset", "ipset", "a command of neutron's"),
+    Tool("iptables-restore", "iptables", "a command of neutron's"),
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
+    Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
     Tool("rpmbuild", "rpm", "packages"),
     Tool("rpmlint", "rpmlint", "what is wrong with packages"),
+    Tool("sysctl", "procps", "a command of neutron's"),
 )
 
 INSTALL_DEADLINE_S = 900

@@ -3,7 +3,9 @@
 
 from __future__ import absolute_import, division
 
+import base64
 import json
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,11 @@ from tests.unit.texts import texts_with
 UUID_A = u'11111111-2222-4333-8444-555555555555'
 UUID_B = u'66666666-7777-4888-9999-aaaaaaaaaaaa'
 SECRET = u'gAAAAABs3cr3t'
+
+
+def deflate(data):
+    return base64.b64encode(zlib.compress(data)).decode('ascii')
+
 
 # Each kind: (value, what the function gets) that it takes, and (value, reason) that it refuses. Values of structured kinds are
 # sent as JSON in a plain call, the texts of others as they are; what is no text can come in a legacy call only.
@@ -54,6 +61,16 @@ TAKEN = {
         ({}, {}), ({u'os_type': u'linux', u'auto_disk_config': True, u'level': 6, u'none': None},
                    {u'os_type': u'linux', u'auto_disk_config': u'True', u'level': u'6'}),
         ({u'x' * 255: u'gr\xfc\xdfe\t'}, {u'x' * 255: u'gr\xfc\xdfe\t'}),
+    ],
+    'COMMAND': [
+        ([u'ip'], ['ip']), ([u'ip', u'', u'a b~'], ['ip', '', 'a b~']),
+    ],
+    'PROGRAM_INPUT': [
+        (u'', b''), (u'x\n\0', b'x\n\0'), (u'caf\xe9 \udcff', b'caf\xc3\xa9 \xff'),
+    ],
+    'DEFLATED_INPUT': [
+        (deflate(b''), b''), (deflate(b'\xff\0\n'), b'\xff\0\n'), (deflate(b'x' * (8 << 20)), b'x' * (8 << 20)),
+        (deflate(b'x') + u'\n', b'x'),
     ],
     'DOM_ID': [
         (u'0', 0), (u'5', 5), (5, 5), (u'32751', 32751), (u'00007', 7),
@@ -145,6 +162,21 @@ REFUSED = {
         ({u'a': u'\0'}, 'control character in the value of a'), ({u'a': u'\udfff'}, 'control character in the value of a'),
         ({u'a': [u'x']}, 'neither text nor a number'), ({u'a': {}}, 'neither text nor a number'),
         ({u'a': 1.5}, 'neither text nor a number'),
+    ],
+    'COMMAND': [
+        (value, 'needs a list of texts') for value in (u'', u'ip link', [], {}, 5, [5], [u'ip', None], [[u'ip']])
+    ] + [
+        ([u'ip', text], 'needs printable ASCII') for text in (u'a\n', u'\n', u'a\0b', u'\t', u'\x7f', u'caf\xe9', u'\udcff')
+    ],
+    'PROGRAM_INPUT': [
+        (value, 'needs text or null') for value in (5, True, [u'x'], {})
+    ] + [
+        (text, 'has half a character') for text in (u'\ud800', u'x\udc7f', u'\udfff', u'\udc00')
+    ],
+    'DEFLATED_INPUT': NO_TEXTS + [(u'', 'is empty'), (deflate(b'x' * ((8 << 20) + 1)), 'inflates to more than 8388608 bytes')] + [
+        (text, 'needs what zlib has deflated')
+        for text in (u'x', u'eNo', u'caf\xe9', u'eJw=', deflate(b'x' * 1000)[:-8], base64.b64encode(b'plain').decode('ascii'),
+                     base64.b64encode(zlib.compress(b'x') + b'more').decode('ascii'))
     ],
     'DOM_ID': [
         (value, 'needs the number of a domain')

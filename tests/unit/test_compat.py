@@ -10,6 +10,7 @@ import time
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies
 
 from dom0_lib import compat
 from tests.unit.texts import texts_with
@@ -95,6 +96,29 @@ def test_an_argument_is_its_bytes_in_every_locale(environment):
         output = subprocess.check_output([sys.executable, '-c', program, argument], env=dict(
             environment, PYTHONPATH=os.path.dirname(os.path.dirname(os.path.abspath(compat.__file__))), PATH=os.environ['PATH']))
         assert output == argument
+
+
+@pytest.mark.parametrize('data, text', [
+    (b'', u''), (b'plain\n\0', u'plain\n\0'), (u'caf\xe9 \u20ac \U0001f600'.encode('utf-8'), u'caf\xe9 \u20ac \U0001f600'),
+    (b'\xff\xfe', u'\udcff\udcfe'), (b'a\xc3', u'a\udcc3'), (b'\xc3\xa9\x80', u'\xe9\udc80'),
+    (u'\ud7ff\ue000'.encode('utf-8'), u'\ud7ff\ue000'),
+])
+def test_text_of_bytes(data, text):
+    assert compat.text_of_bytes(data) == text
+    assert compat.bytes_of_text(text) == data
+
+
+@given(strategies.one_of(strategies.binary(), strategies.lists(strategies.sampled_from(
+    [b'\xed', b'\xa0', b'\xb2', b'\xb3', b'\x80', b'\xbf', b'a', b'\xf0\x9f\x98\x80'])).map(b''.join)))
+def test_text_of_bytes_gives_them_back(data):
+    text = compat.text_of_bytes(data)
+    assert isinstance(text, compat.text_type) and compat.bytes_of_text(text) == data
+
+
+@pytest.mark.parametrize('text', [u'\ud800', u'a\udc00', u'\udc7f', u'\udd00', u'\udbff\n'])
+def test_other_halves_of_characters_are_no_bytes(text):
+    with pytest.raises(ValueError):
+        compat.bytes_of_text(text)
 
 
 def test_a_descriptor_is_kept_from_children():

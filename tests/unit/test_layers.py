@@ -18,15 +18,16 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 # of later ones; so the calls of L4 never import each other. A new module needs a place here.
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
-    ('L1', ['json_reply']),
+    ('L1', ['command_words', 'json_reply']),
     ('L1', ['args', 'block_deflate', 'faults', 'log', 'pickles', 'settings', 'termination', 'wire']),
     ('L1', ['boot_args']),
-    ('L2', ['block_device', 'connection', 'gzip_stream', 'pipeline', 'proc', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore']),
+    ('L2', ['block_device', 'connection', 'gzip_stream', 'net_filters', 'pipeline', 'proc', 'session_role', 'sr_lock', 'tarball',
+            'vhd', 'xapi', 'xenstore']),
     ('L2', ['http_client', 'policy', 'vhd_check', 'vhd_repair', 'vhd_util']),
     ('L3', ['glance_api', 'sr', 'staging', 'task_watch', 'vbd']),
     ('L3', ['boot_directory', 'vhd_chain']),
     ('L3', ['publication']),
-    ('L4', ['console_log', 'guest_kernel', 'host_config', 'image_transfer', 'net_counters', 'plugin_version']),
+    ('L4', ['console_log', 'guest_kernel', 'host_config', 'image_transfer', 'net_counters', 'netwrap', 'plugin_version']),
     ('top', ['plugin']),
 ]
 ROW_OF = dict((module, number) for number, (_, modules) in enumerate(ROWS) for module in modules)
@@ -37,7 +38,7 @@ OWNERS = {
     # 13-18 ms of a short call on Python 3: proc starts programs without it
     'subprocess': [],
     'socket': ['connection', 'xapi'],
-    '_socket': ['log', 'xenstore'],
+    '_socket': ['log', 'session_role', 'xenstore'],
     'ssl': ['connection'],
     'httplib': ['compat'],
     'http.client': ['compat'],

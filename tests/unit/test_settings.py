@@ -14,7 +14,8 @@ from dom0_lib import settings
 
 DEFAULTS = {
     'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'ca_file': None,
-    'threads': 0, 'nice': 10, 'reserve_bytes': 512 << 20, 'collection_wait_s': 60, 'detach_wait_s': 30, 'deny': [], 'require_pool_admin': True,
+    'threads': 0, 'nice': 10, 'reserve_bytes': 512 << 20, 'collection_wait_s': 60, 'detach_wait_s': 30,
+    'commands': ['*'], 'command_timeout_s': 120, 'deny': [], 'require_pool_admin': True,
 }
 
 
@@ -49,6 +50,9 @@ def test_defaults(load, text):
     ('transfer', 'reserve = 0', 'reserve_bytes', 0),
     ('transfer', 'reserve = 16777216', 'reserve_bytes', 1 << 44),
     ('transfer', 'collection_wait = 5', 'collection_wait_s', 5),
+    ('netwrap', 'commands = ip link *,ovs-vsctl *', 'commands', ['ip link *', 'ovs-vsctl *']),
+    ('netwrap', 'commands =', 'commands', []),
+    ('netwrap', 'timeout = 5', 'command_timeout_s', 5),
     ('policy', 'deny = a.*,  b.c ,', 'deny', ['a.*', 'b.c']),
     ('policy', 'require_pool_admin = off', 'require_pool_admin', False),
 ])
@@ -78,7 +82,8 @@ def test_a_file_that_cannot_be_read_is_left_to_who_reads_it(load):
 
 NUMBERS = [('network', 'connect_timeout', 1, 604800), ('network', 'idle_timeout', 1, 604800),
            ('network', 'total_timeout', 1, 604800), ('transfer', 'threads', 0, 64), ('transfer', 'nice', 0, 19),
-           ('transfer', 'reserve', 0, 16777216), ('transfer', 'collection_wait', 1, 604800), ('transfer', 'detach_wait', 1, 604800)]
+           ('transfer', 'reserve', 0, 16777216), ('transfer', 'collection_wait', 1, 604800),
+           ('transfer', 'detach_wait', 1, 604800), ('netwrap', 'timeout', 1, 604800)]
 
 
 @pytest.mark.parametrize('value', ['-1', '1.5', 'many', '1 2', '0x10', '1e3', '9999999999', u'\u0663', u'\xb2'])
