@@ -13,10 +13,10 @@ RUN = @python3 -E -B -m tests.run
 # What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
-.PHONY: help demo test check lint sim bench install tarball rpm clean
+.PHONY: help demo test check lint sim bench install tarball rpm suppack check-suppack clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a disk image travel into a storage repository, and back (no root, under 90 s)
 	$(RUN) harness tests.harness.demo $(ARGS)
@@ -44,6 +44,12 @@ tarball: ## dist/*.tar.gz: the plug-ins and their installer, for each family of 
 
 rpm: ## dist/*.rpm: the same as RPMs
 	$(BUILD)/make_rpm.py $(ARGS)
+
+suppack: ## dist/*.iso: signed supplemental packs; KEY= names the signing key
+	$(BUILD)/make_suppack.py $(if $(KEY),--key "$(KEY)") $(ARGS)
+
+check-suppack: ## would a host take this pack? ISO= names it, KEYFILE= the public key that hosts have imported
+	$(BUILD)/check_suppack.py $(if $(KEYFILE),--key-file "$(KEYFILE)") "$(ISO)"
 
 clean: ## remove everything that the other targets made here
 	rm -rf .venvs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

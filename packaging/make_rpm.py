@@ -15,6 +15,7 @@ import shutil
 import string
 import tempfile
 
+import install_tree
 import release
 
 RELEASE = "1"
@@ -81,22 +82,27 @@ of os-xenapi. For %s."""
 
 
 def make(family, epoch, options):
-    version = release.read_version()
     with tempfile.TemporaryDirectory(prefix="dom0-rpm-") as work:
-        stage = os.path.join(work, "stage")
-        files = _stage(family, stage, version, epoch)
-        relations = ["Requires: xapi-core", "Requires: " + family.python]
-        for old, bound in REPLACED:
-            relations += ["Provides: %s = %s" % (old, bound), "Obsoletes: %s < %s" % (old, bound)]
-        path = build_package(work, epoch, name=release.NAME, summary=release.SUMMARY, description=DESCRIPTION % family.hosts,
-                             relations="\n".join(relations), files="\n".join(files), stage=stage, version=version,
-                             release=release_of(family), changelog=_format_changelog(family, epoch))
+        path = make_package(family, epoch, work)
         with open(path, "rb") as package:
             release.publish(package.read(), options.output, os.path.basename(path))
 
 
 def release_of(family):
     return "%s.%s" % (RELEASE, family.name)
+
+
+def make_package(family, epoch, work):
+    """Build the package of the plug-ins in the directory `work`; returns its path."""
+    version = release.read_version()
+    stage = os.path.join(work, "stage")
+    files = _stage(family, stage, version, epoch)
+    relations = ["Requires: xapi-core", "Requires: " + family.python]
+    for old, bound in REPLACED:
+        relations += ["Provides: %s = %s" % (old, bound), "Obsoletes: %s < %s" % (old, bound)]
+    return build_package(work, epoch, name=release.NAME, summary=release.SUMMARY, description=DESCRIPTION % family.hosts,
+                         relations="\n".join(relations), files="\n".join(files), stage=stage, version=version,
+                         release=release_of(family), changelog=format_changelog(family, epoch))
 
 
 def build_package(work, epoch, **fields):
@@ -119,12 +125,11 @@ def _stage(family, stage, version, epoch):
     home = "%s/%s-%s" % (RELEASES_DIR, version, release_of(family))
     with tempfile.TemporaryDirectory(prefix="dom0-rpm-") as root:
         built, compiled = release.build_plugins(family, root, epoch)
-        plugins = sorted(name for name in os.listdir(built) if name.endswith(".py"))
         os.makedirs(stage + RELEASES_DIR)
         shutil.move(built, stage + home)
     ghosts = _add_ghosts(stage + home, [version for version in family.versions if version not in compiled])
     os.makedirs(stage + PLUGIN_DIR)
-    links = ["%s/%s" % (PLUGIN_DIR, name) for name in plugins]
+    links = ["%s/%s" % (PLUGIN_DIR, name) for name in list_plugins()]
     for link in links:
         os.symlink(os.path.relpath(home, PLUGIN_DIR) + "/" + os.path.basename(link), stage + link)
     with open("%s/etc/%s" % (stage, release.SETTINGS), "w", encoding="utf-8") as settings:
@@ -142,6 +147,10 @@ def _stage_documents(stage):
         shutil.copy(os.path.join(release.CHECKOUT, name), stage + directory)
         yield "%dir %attr(0755,root,root) " + directory
         yield "%%attr(0644,root,root) %s %s/%s" % (tag, directory, os.path.basename(name))
+
+
+def list_plugins():
+    return sorted(name for name in os.listdir(install_tree.PLUGIN_SOURCE) if name.endswith(".py"))
 
 
 def _add_ghosts(home, versions):
@@ -169,7 +178,7 @@ def _list_files(stage, home, ghosts):
             yield "%s%%attr(%s,root,root) %s" % ("%ghost " if path in ghosts else "", mode, path[len(stage):])
 
 
-def _format_changelog(family, epoch):
+def format_changelog(family, epoch):
     """CHANGES.md as rpm wants it: newest first, each release with its weekday; one that is not out yet has the build's date."""
     lines = []
     for change in release.read_changes():

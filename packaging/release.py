@@ -5,6 +5,7 @@ import argparse
 import ast
 import calendar
 import collections
+import contextlib
 import os
 import re
 import subprocess
@@ -153,7 +154,7 @@ def publish(data, directory, name):
 
 
 def build(program, description, make, *arguments):
-    """The command line of a build: make(family, epoch, options) for each family of hosts.
+    """The command line of a build: make(family, epoch, options) for each family of hosts; options.stack closes at the end.
 
     arguments: (flag, help) of more options, which are texts and empty by default
     """
@@ -164,10 +165,11 @@ def build(program, description, make, *arguments):
         parser.add_argument(flag, default="", help=text)
     options = parser.parse_args()
     try:
-        epoch = read_epoch()
-        for family in FAMILIES:
-            if options.family in (None, family.name):
-                make(family, epoch, options)
+        with contextlib.ExitStack() as options.stack:
+            epoch = read_epoch()
+            for family in FAMILIES:
+                if options.family in (None, family.name):
+                    make(family, epoch, options)
     except (BuildError, install_tree.InstallError, OSError) as error:
         sys.exit("%s: %s" % (program, error))
 

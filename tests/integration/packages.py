@@ -41,12 +41,12 @@ def artefacts(tmp_path_factory):
     # Each worker of pytest-xdist has a directory of its own in one that they share.
     shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.getbasetemp()
 
-    def build(target):
+    def build(target, *arguments, **environment):
         directory = os.path.join(str(shared), "made-" + target)
         with open(directory + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(directory):
-                make(target, directory + ".part")
+                make(target, directory + ".part", *arguments, environment=environment)
                 os.rename(directory + ".part", directory)
         return directory
     return build

@@ -11,8 +11,11 @@ Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
     Tool("conntrack", "conntrack", "a command of neutron's"),
+    Tool("createrepo_c", "createrepo-c", "supplemental packs"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
+    Tool("dnf", "dnf", "a reader of supplemental packs that nobody here wrote"),
     Tool("gcc", "gcc libc6-dev", "the library that lets a real xenstored run without a hypervisor"),
+    Tool("gpg", "gpg", "the signatures of supplemental packs"),
     Tool("ip", "iproute2", "a command of neutron's"),
     Tool("ipset", "ipset", "a command of neutron's"),
     Tool("iptables-restore", "iptables", "a command of neutron's"),
@@ -23,6 +26,7 @@ TOOLS = (
     Tool("rpmbuild", "rpm", "packages"),
     Tool("rpmlint", "rpmlint", "what is wrong with packages"),
     Tool("sysctl", "procps", "a command of neutron's"),
+    Tool("xorriso", "xorriso", "supplemental packs"),
 )
 
 INSTALL_DEADLINE_S = 900
