@@ -76,7 +76,8 @@ def publish(area, repository, uuids, check):
                 faults.point('publish.leaf_linked')
                 _complete(repository, journal)
         except BaseException:
-            _undo(repository, journal)
+            with staging.StorageErrors('cannot take a chain back out of the SR, the next call for the SR will'):
+                _undo(repository, area.path, journal)
             area.end_journal()
             raise
         area.end_journal()
@@ -97,12 +98,15 @@ def _complete(repository, journal):
     faults.point('publish.synced')
 
 
-def _undo(repository, journal):
+def _undo(repository, area_path, journal):
     """Take the names of a chain whose leaf was not published out of the SR again, unless somebody builds on them."""
     for inode, name in reversed(journal):
-        path = os.path.join(repository.path, name)
+        path, staged = os.path.join(repository.path, name), os.path.join(area_path, name)
         if _is_inode(path, inode) and not _has_children(repository, name):
-            os.unlink(path)
+            if os.path.lexists(staged):
+                os.unlink(path)
+            else:
+                os.rename(path, staged)  # moved, for want of hard links; a leaf that is in neither place counts as published
     staging.sync(repository.path)
 
 
@@ -115,7 +119,7 @@ def recover(repository, area_path, journal):
             faults.point('sweep.finished')
             log.warning('finished publishing %s, which a dead process had begun', leaf_name)
         else:
-            _undo(repository, journal)
+            _undo(repository, area_path, journal)
             faults.point('sweep.undone')
             log.warning('took back the parents of %s, which a dead process had not published', leaf_name)
 
@@ -144,17 +148,23 @@ def _is_inode(path, inode):
 def _has_children(repository, name):
     for other in os.listdir(repository.path):
         path = os.path.join(repository.path, other)
-        if other.endswith('.vhd') and other != name and os.path.isfile(path) and name in _list_parents(path):
-            return True
+        if other.endswith('.vhd') and other != name and os.path.isfile(path):
+            parents = _list_parents(path)
+            if parents is None or name in parents:
+                return True
     return False
 
 
 def _list_parents(path):
+    """The file names of a VHD's parents; None if it cannot be read."""
     try:
         with open(path, 'rb') as fileobj:
             return [os.path.basename(locator.path or '') for locator in vhd.read_metadata(fileobj).locators]
     except vhd.FormatError:
         return []  # nobody can read it, so nobody reads its parent
+    except EnvironmentError as error:
+        log.warning('cannot read %s, so it may be a child of any VHD: %s', path, error)
+        return None
 
 
 def sweep(repository):

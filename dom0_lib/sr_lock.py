@@ -33,7 +33,7 @@ class Lock(object):
     is_shared: other processes of ours may hold it as well, SM, which always takes it for itself, may not
     check():   called while waiting
     A process must not hold the same lock twice: closing either descriptor would drop both.
-    Raises errors.RetryableError when somebody else keeps it.
+    Raises errors.RetryableError when somebody else keeps it, errors.StorageError when there can be no such lock.
     """
 
     def __init__(self, sr_uuid, name, timeout_s, check=None, is_shared=False):
@@ -46,7 +46,7 @@ class Lock(object):
 
     def __enter__(self):
         ends_at = compat.monotonic_s() + self._timeout_s
-        while not self._try():
+        while not self._attempt():
             if self._check:
                 self._check()
             if compat.monotonic_s() >= ends_at:
@@ -62,6 +62,12 @@ class Lock(object):
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+    def _attempt(self):
+        try:
+            return self._try()
+        except EnvironmentError as error:
+            raise errors.StorageError('cannot take the lock %s: %s' % (self._label, compat.to_text(error)))
 
     def _try(self):
         directory = os.path.dirname(self._path)

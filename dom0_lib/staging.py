@@ -52,6 +52,7 @@ class Area(object):
         self._reserve_bytes = reserve_bytes
         self._place = place
         self._owner_fd = None
+        self._is_publishing = False
         self._files = []
         self.path = None
 
@@ -72,7 +73,11 @@ class Area(object):
             self.path = os.path.join(self._directory, _PREFIX + binascii.hexlify(os.urandom(8)).decode('ascii'))
             os.mkdir(self.path, 0o700)
             # A sweep that comes in between takes the directory for a dead one's: then the next one is made.
-            self._owner_fd = _lock_owner(self.path, needs_lock=False)
+            try:
+                self._owner_fd = _lock_owner(self.path, needs_lock=False)
+            except EnvironmentError:
+                os.rmdir(self.path)
+                raise
             if self._owner_fd is not None:
                 return
         raise errors.StorageError('cannot keep a staging directory in %s' % self._directory)
@@ -81,7 +86,10 @@ class Area(object):
         self.remove()
 
     def remove(self):
-        """Remove the directory and all in it, unless that is done; a failure is only logged."""
+        """Remove the directory and all in it, unless that is done; a failure is only logged.
+
+        One with a publication that could be neither finished nor undone stays for the next sweep.
+        """
         with termination.Shield():
             if self._owner_fd is None:
                 return
@@ -89,7 +97,10 @@ class Area(object):
                 for unfinished in self._files:
                     unfinished.close()  # NFS keeps a file that is removed while open, under another name
                 faults.point('staging.cleaning')
-                _remove(self.path)
+                if self._is_publishing:
+                    log.warning('%s stays: the next call finishes or undoes what was published from it', self.path)
+                else:
+                    _remove(self.path)
                 faults.point('staging.cleaned')
             except EnvironmentError as error:
                 # The outcome of the call matters more than the rubbish it leaves, which the next call sweeps.
@@ -115,7 +126,8 @@ class Area(object):
         return created
 
     def _require_room(self, size_bytes):
-        status = os.statvfs(self.path)
+        with StorageErrors('cannot write to %s' % self._place):
+            status = os.statvfs(self.path)
         free_bytes = status.f_bavail * status.f_frsize
         if size_bytes + self._reserve_bytes > free_bytes:
             raise errors.StorageError('%s has %d MiB free, this needs %d MiB and a reserve of %d MiB' % (
@@ -134,7 +146,8 @@ class Area(object):
 
     def stat(self, name):
         """The os.stat of a file in the area."""
-        return os.stat(self.join(name))
+        with StorageErrors('cannot read from %s' % self._place):
+            return os.stat(self.join(name))
 
     def read(self, name, size_bytes, piece_bytes):
         """Yield the first `size_bytes` of a file in pieces.  Raises errors.StorageError if it has become shorter."""
@@ -155,24 +168,31 @@ class Area(object):
 
     def begin_journal(self, names):
         """Record, on the disk, that files of the area are about to be published under their `names`, in this order."""
+        lines = ['%d %s\n' % (self.stat(name).st_ino, name) for name in names]
         with StorageErrors('cannot write to %s' % self._place):
-            lines = ['%d %s\n' % (self.stat(name).st_ino, name) for name in names]
             with open(self.join(_JOURNAL), 'wb') as journal:
                 journal.write((''.join(lines) + 'end\n').encode('ascii'))
                 journal.flush()
                 os.fsync(journal.fileno())
             sync(self.path, self._place)
+        self._is_publishing = True
 
     def end_journal(self):
-        """The publication is complete, or undone."""
-        os.unlink(self.join(_JOURNAL))
+        """The publication is complete, or undone: the journal goes with the directory, and doing it again does no harm."""
+        self._is_publishing = False
 
 
 def sweep(directory, recover):
     """Remove the staging directories in `directory` that no living process owns; returns their names.
 
     recover(path, journal) is called first for one that was publishing: `journal` is a list of (inode, name).
+    Raises errors.StorageError, and what recover() raises.
     """
+    with StorageErrors('cannot remove what a dead call left in %s' % directory):
+        return _sweep(directory, recover)
+
+
+def _sweep(directory, recover):
     swept = []
     for name in sorted(os.listdir(directory)):
         path = os.path.join(directory, name)
@@ -236,8 +256,9 @@ def _lock_owner(path, needs_lock):
 
 
 def _remove(path):
-    # The owner file goes last: what is left by a crash in between can still be told to be dead.
-    for name in sorted(os.listdir(path), key=lambda name: (name == _OWNER, name == _JOURNAL)):
+    # The journal goes first, as what it says is judged by the files beside it; the owner file last, as what is left by a crash
+    # in between can be told to be dead by it.
+    for name in sorted(os.listdir(path), key=lambda name: (name == _OWNER, name != _JOURNAL)):
         os.unlink(os.path.join(path, name))
     os.rmdir(path)
 

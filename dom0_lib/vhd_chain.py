@@ -67,7 +67,7 @@ def check(area, names):
 
 def _check_file(path, name):
     """(metadata or None, texts of what is wrong) of one staged file, after what can be repaired has been."""
-    with open(path, 'r+b') as fileobj:
+    with staging.StorageErrors('cannot read from the SR'), open(path, 'r+b') as fileobj:
         try:
             metadata = vhd.read_metadata(fileobj)
             problems = vhd_check.find_problems(fileobj, metadata)
@@ -138,7 +138,7 @@ def hold(area, repository, uuids):
     chain = []
     for name, uuid in zip(names, uuids):
         try:
-            with open(area.join(name), 'rb') as fileobj:
+            with staging.StorageErrors('cannot read from the SR'), open(area.join(name), 'rb') as fileobj:
                 chain.append(vhd.read_metadata(fileobj))
         except vhd.FormatError as error:
             raise errors.StorageError('the VHD of VDI %s is damaged: %s' % (uuid, error))
@@ -195,7 +195,7 @@ def relink(area, names, uuids):
 
 
 def _check_link(path, parent):
-    with open(path, 'rb') as fileobj:
+    with staging.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
         found = set(locator.path for locator in vhd.read_metadata(fileobj).locators)
     expected = set(['./%s' % parent] if parent else [])
     if found != expected:

@@ -35,7 +35,7 @@ def find_problems(fileobj, metadata=None, now=None):
 
     metadata: what vhd.read_metadata returned, if it was called already
     now:      seconds since 1970 to hold timestamps against; this host's clock when None
-    A check that itself fails is a problem (check_failed), not a pass.
+    A check that itself fails is a problem (check_failed), not a pass.  Raises EnvironmentError when the file cannot be read.
     """
     if metadata is None:
         try:
@@ -48,6 +48,8 @@ def find_problems(fileobj, metadata=None, now=None):
         try:
             # extend() keeps what a generator yielded before it raised.
             problems.extend(Problem(name, text) for name, text in check(disk))
+        except EnvironmentError:
+            raise  # of the disk under the file, which may be sound
         except Exception as error:
             problems.append(Problem('check_failed', '%s: %s: %s'
                                     % (check.__name__.lstrip('_'), error.__class__.__name__, error)))

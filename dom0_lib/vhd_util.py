@@ -3,11 +3,15 @@
 
 from __future__ import absolute_import, division
 
+import errno
+import os
+
 from dom0_lib import errors
 from dom0_lib import proc
 
 # It never ends on some files.
 _DEADLINE_S = 120
+_DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def set_parent(path, parent_path):
@@ -31,4 +35,10 @@ def check(path, name):
 
 
 def _run(*arguments):
-    proc.run(('vhd-util',) + arguments, _DEADLINE_S)
+    try:
+        proc.run(('vhd-util',) + arguments, _DEADLINE_S)
+    except errors.CommandFailed as error:
+        # Its status is the number of the error, and mostly all that it says.
+        if error.status in _DISK_ERRORS:
+            raise errors.StorageError('vhd-util %s failed: %s' % (arguments[0], os.strerror(error.status)))
+        raise

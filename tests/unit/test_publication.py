@@ -35,6 +35,8 @@ def describe(directory):
     found = {}
     for parent, directories, names in os.walk(directory):
         for name in directories + names:
+            if name == 'journal':  # done with, it goes with the staging directory
+                continue
             path = os.path.join(parent, name)
             status = os.lstat(path)
             content = None
