@@ -76,6 +76,8 @@ def main(argv):
     except UsageError as error:
         write(module.USAGE[command])
         return error.code
+    except OSError as error:
+        return error.errno
     except AssertionError:
         # Where blktap asserts: SIGABRT with empty output.
         os.abort()

@@ -14,7 +14,7 @@ TOOLS = (
     Tool("createrepo_c", "createrepo-c", "supplemental packs"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
     Tool("dnf", "dnf", "a reader of supplemental packs that nobody here wrote"),
-    Tool("gcc", "gcc libc6-dev", "the library that lets a real xenstored run without a hypervisor"),
+    Tool("gcc", "gcc libc6-dev", "libraries that let a real xenstored run without a hypervisor, and a disk fail"),
     Tool("gpg", "gpg", "the signatures of supplemental packs"),
     Tool("ip", "iproute2", "a command of neutron's"),
     Tool("ipset", "ipset", "a command of neutron's"),

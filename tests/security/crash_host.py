@@ -29,7 +29,7 @@ class CrashHost(object):
     def __init__(self, pool, service, directory):
         self.pool = pool
         self.sr = pool.srs[0]
-        self._dom0 = pool.hosts[0].dom0
+        self.dom0 = pool.hosts[0].dom0
         self._service = service
         generator = random.Random(7)
         chain = _write_chain(directory, generator)
@@ -50,14 +50,18 @@ class CrashHost(object):
         self._download(uuids)
         return uuids
 
-    def _download(self, uuids):
+    def add_image(self, data):
+        """An image of the service's, of these bytes."""
+        return self._service.add_image(data)
+
+    def _download(self, uuids, image=None):
         return self.pool.call("glance.py", "download_vhd2", {
-            "image_id": self._image.id, "endpoint": self._service.url, "uuid_stack": json.dumps(uuids[::-1]),
+            "image_id": (image or self._image).id, "endpoint": self._service.url, "uuid_stack": json.dumps(uuids[::-1]),
             "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})
 
-    def download(self, uuids):
+    def download(self, uuids, image=None):
         """Import the image as the VDIs `uuids`, leaf first."""
-        return self._attempt(lambda: self._download(uuids))
+        return self._attempt(lambda: self._download(uuids, image))
 
     def upload(self):
         """Upload the chain that was there from the beginning; (Outcome, image)."""
@@ -81,11 +85,11 @@ class CrashHost(object):
     @contextlib.contextmanager
     def armed(self, fault):
         """Within, calls pass fault points with this DOM0_FAULT."""
-        self._dom0.plugin_environment["DOM0_FAULT"] = fault
+        self.dom0.plugin_environment["DOM0_FAULT"] = fault
         try:
             yield
         finally:
-            del self._dom0.plugin_environment["DOM0_FAULT"]
+            del self.dom0.plugin_environment["DOM0_FAULT"]
 
     def kill_after(self, seconds, call):
         """Make a call in a thread and kill its process after so long; its Outcome."""
@@ -94,12 +98,16 @@ class CrashHost(object):
         thread = threading.Thread(target=lambda: outcomes.append(call()))
         thread.start()
         time.sleep(seconds)
-        for pid in self._dom0.processes.running_pids():
+        for pid in self.dom0.processes.running_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         thread.join(60)
         assert not thread.is_alive(), "the call did not end"
         return outcomes[0]
+
+    def list_staging(self):
+        """The names of what calls have left in the SR."""
+        return [name for name in os.listdir(self.sr.path) if name.startswith(".")]
 
     def check(self, uuids):
         """After the next call for the SR: nothing without an owner, and of the chain `uuids` all or nothing.  True: all."""
@@ -114,7 +122,7 @@ class CrashHost(object):
         if not names & ours:
             return False
         assert vhd_reader.digest([self._path(name) for name in uuids]) == self._guest_digest
-        hidden = [self._dom0.run_program("vhd-util", "query", "-n", self._path(name), "-f").stdout.strip() for name in uuids]
+        hidden = [self.dom0.run_program("vhd-util", "query", "-n", self._path(name), "-f").stdout.strip() for name in uuids]
         assert hidden == ["hidden: 0", "hidden: 1", "hidden: 1"]
         return True
 
@@ -147,12 +155,13 @@ def _write_chain(directory, generator):
 
 
 @contextlib.contextmanager
-def open_crash_host(python, directory):
-    """A CrashHost whose plug-ins run on `python`."""
+def open_crash_host(python, directory, prepare_sr=lambda path: None):
+    """A CrashHost whose plug-ins run on `python`; prepare_sr(path) is called while the SR is empty."""
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
     with ImageService() as service, Pool(python=python) as pool:
         settings = os.path.join(pool.hosts[0].root, "etc", "dom0-plugins.conf")
         with open(settings, "w") as target:
             target.write("[transfer]\nreserve = 1\ncollection_wait = 5\n")
+        prepare_sr(pool.srs[0].path)
         yield CrashHost(pool, service, directory)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations on the files of an SR that fail, or at which the call dies, chosen by number: in the plug-in and in its children.
+
+    mkdir open(O_CREAT) write pwrite ftruncate fsync fdatasync link symlink rename unlink rmdir
+
+disk_faults.c does it from inside each process (LD_PRELOAD); this compiles it, and arms it.
+"""
+
+import contextlib
+import errno
+import os
+import struct
+import subprocess
+
+_SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "disk_faults.c")
+# struct plan
+_PLAN = struct.Struct("lllll4096s")
+_WRAPPER = """#!/bin/sh
+LD_PRELOAD='{library}' DISK_FAULTS='{plan}' exec '{program}' "$@"
+"""
+FOR_EVER = 1 << 40
+NO_LINKS, NO_LOCKS = 1, 2
+# What a failure is called in DiskFaults.armed.
+EIO, ENOSPC, DEATH = errno.EIO, errno.ENOSPC, 0
+
+
+class DiskFaults(object):
+    """For the plug-ins of one simulated host, on the files below `place`; nothing fails until it is armed."""
+
+    def __init__(self, dom0, place, directory):
+        self._place = os.fsencode(os.path.realpath(place))
+        self._library = os.path.join(directory, "disk_faults.so")
+        self._plan = os.path.join(directory, "plan")
+        self._denied = 0
+        # How many operations there were while it was armed.
+        self.passed = 0
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", self._library, _SOURCE, "-ldl"], check=True,
+                       timeout=60)
+        self._write()
+        dom0.plugin_environment.update(LD_PRELOAD=self._library, DISK_FAULTS=self._plan)
+        # A plug-in's children inherit no environment.
+        program = os.path.join(dom0.bin_dir, "vhd-util")
+        os.rename(program, program + ".unwrapped")
+        with open(program, "w") as wrapper:
+            wrapper.write(_WRAPPER.format(library=self._library, plan=self._plan, program=program + ".unwrapped"))
+        os.chmod(program, 0o755)
+
+    def _write(self, first=FOR_EVER, last=FOR_EVER, error=0):
+        with open(self._plan, "r+b" if os.path.exists(self._plan) else "wb") as plan:  # it is mapped: never a new file
+            plan.write(_PLAN.pack(0, first, last, error, self._denied, self._place))
+
+    @contextlib.contextmanager
+    def armed(self, number, failure, count=1):
+        """Within, the `number`-th operation fails, or the call dies there; `count` operations from there on."""
+        self._write(number, number + count - 1, failure)
+        try:
+            yield
+        finally:
+            with open(self._plan, "rb") as plan:
+                self.passed = _PLAN.unpack(plan.read())[0]
+            self._write()
+
+    @contextlib.contextmanager
+    def denied(self, what):
+        """Within, the file system has no hard links (NO_LINKS), or no locks (NO_LOCKS)."""
+        self._denied = what
+        self._write()
+        try:
+            yield
+        finally:
+            self._denied = 0
+            self._write()
