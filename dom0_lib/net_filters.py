@@ -165,7 +165,7 @@ def _check_rule_word(word):
         name = word[2:].partition('=')[0]
         if name and any(option.startswith(name) for option in _RULE_OPTIONS_REFUSED):
             raise Refused(word)
-    elif word[:1] == '-' and (len(word) > 2 or not _RULE_LETTERS.issuperset(word[1:])):
+    elif word[:1] == '-' and not _RULE_LETTERS.issuperset(word[1:]):
         raise Refused(word)
 
 

@@ -153,6 +153,8 @@ ip link set eth0 netns 1
 ip link add x type bareudp
 ip link set eth0 name aaaaaaaaaaaaaaaa
 ip link set eth0 name a/b
+ip addr add a/../b dev eth0
+ip addr add /e dev eth0
 ip route save
 ip route restore
 ip route add 10.0.0.0/8 encap bpf in obj evil.o dev eth0
@@ -308,6 +310,7 @@ ovs-appctl exit""".splitlines()] + [
     (['iptables-restore'], b'*filter\n-A INPUT \\-M /tmp/x -j ACCEPT\nCOMMIT\n'),
     (['iptables-restore'], b'*filter\n-A INPUT -\\M /tmp/x -j ACCEPT\nCOMMIT\n'),
     (['iptables-restore'], b'*filter\n-A INPUT -m comment --comment "a\\" -M /tmp/x "\nCOMMIT\n'),
+    (['iptables-restore'], b'*filter\n-A INPUT a"-M" /tmp/x -j ACCEPT\nCOMMIT\n'),
     (['iptables-restore'], b'*filter\n-A INPUT -j LOG --log-prefix --comment -M /tmp/x\nCOMMIT\n'),
     (['iptables-restore'], b'#' + b'x' * 10238 + b'-A INPUT -j ACCEPT\n'),
     (['iptables-restore'], b'*filter\n-t nat -A INPUT -j ACCEPT\nCOMMIT\n'),
