@@ -13,7 +13,7 @@ RUN = @python3 -E -B -m tests.run
 # What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
-.PHONY: help demo test check lint sim bench install tarball rpm suppack check-suppack clean
+.PHONY: help demo test compat check lint sim bench install tarball rpm suppack check-suppack clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: ## watch a disk image travel into a storage repository, and back (no root,
 
 test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
 	$(RUN) test
+
+compat: ## os-xenapi's unmodified client against these plug-ins, and its plug-ins beside them (Python 2.7)
+	$(RUN) compat
 
 check: ## lint and the fast tests on one Python, under a minute
 	$(RUN) check

@@ -2,6 +2,7 @@
 """Prepares environments and runs tests. Needs nothing but a Python 3 (>= 3.6) and its standard library.
 
     python3 -m tests.run test               everything, on every dom0 Python
+    python3 -m tests.run compat             what os-xenapi's unmodified client gets, beside its own plug-ins
     python3 -m tests.run check              lint and fast tests on one Python
     python3 -m tests.run lint               lint alone
     python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
@@ -27,6 +28,7 @@ INTEGRATION_DEADLINE_S = 2400
 
 FAST_TESTS = ["tests/unit", "tests/contract"]
 HOST_TESTS = ["tests/integration", "tests/security"]
+COMPAT_TESTS = ["tests/compat"]
 
 
 def run_tests():
@@ -35,6 +37,8 @@ def run_tests():
     left_out += missing
     if environments.WANTS_GLANCE:
         left_out += _prepare_glance()
+    if IN_CI:
+        left_out += _prepare_client()
     if left_out and IN_CI:
         print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
         return 1
@@ -42,11 +46,19 @@ def run_tests():
     results = [run_alone(_lint())]
     results += run_together([_byte_compile(version) for version in versions], WORKERS)
     results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], WORKERS)
-    results.append(run_alone(_pytest("host", HOST_TESTS, INTEGRATION_DEADLINE_S, parallel=True)))
+    host_tests = HOST_TESTS + (COMPAT_TESTS if IN_CI else [])
+    results.append(run_alone(_pytest("host", host_tests, INTEGRATION_DEADLINE_S, parallel=True)))
     status = summarize(results)
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out))
     return status
+
+
+def compat():
+    left_out = _prepare_tools() + _prepare_environments()[1] + _prepare_client()
+    if left_out:
+        print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
+    return summarize([run_alone(_pytest("host", COMPAT_TESTS, INTEGRATION_DEADLINE_S, parallel=True))])
 
 
 def check():
@@ -112,6 +124,11 @@ def _prepare_environments():
     return [version for version, _ in available], missing
 
 
+def _prepare_client():
+    with environments.locked():
+        return [] if environments.prepare_client() else ["  Python %s: os-xenapi's client" % environments.CLIENT_PYTHON]
+
+
 def _prepare_glance():
     with environments.locked():
         return [] if environments.prepare_glance() else ["  Python %s: the real Glance" % " or ".join(environments.GLANCE_PYTHONS)]
@@ -139,7 +156,7 @@ def _pytest(environment, directories, deadline_s, parallel=False):
     return Step("%s tests, Python %s" % (names, environment), command + directories, deadline_s)
 
 
-COMMANDS = {"test": run_tests, "check": check, "lint": lint}
+COMMANDS = {"test": run_tests, "compat": compat, "check": check, "lint": lint}
 
 
 def main(arguments):
