@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""os-xenapi's client as a test sees it: a process under Python 2.7 (client_driver.py) that calls over HTTP, on port 80 as it must."""
+"""os-xenapi's client as a test sees it: a process under Python 2.7 (client_driver.py), over HTTP on port 80 as it must."""
 
 import itertools
 import json
