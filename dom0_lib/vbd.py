@@ -98,6 +98,18 @@ def find_dom0(api, session_ref):
     raise errors.PluginError('XAPI knows no control domain of this host')
 
 
+def require_plugged(session_ref, name):
+    """Raises errors.StorageError unless the device `name` is a VDI's that is plugged into this dom0 for writing.
+
+    What XAPI has plugged for a caller is never dom0's own disk, nor one that an SR is on.
+    """
+    with xapi.Errors('cannot list the VBDs of dom0'):
+        api = xapi.connect(session_ref).xenapi
+        records = api.VBD.get_all_records_where('field "VM"="%s" and field "device"="%s"' % (find_dom0(api, session_ref), name))
+    if not any(record['currently_attached'] and record['mode'] == 'RW' for record in records.values()):
+        raise errors.StorageError('%s is no VDI that is plugged into dom0 for writing: plug its VBD first' % name)
+
+
 def sweep(session_ref, is_alive, wait_s):
     """Unplug what dead processes left plugged into this dom0: (VBDs removed, VBDs that refused), as their VDIs' references.
 

@@ -33,6 +33,14 @@ ARGUMENTS = {
     'new-image-uuid': (UUID_A, [u'', u'x', UUID_A.upper()[:-1] + u'G', u'../' + UUID_A, 5]),
     'kernel-file': (u'/boot/guest/' + UUID_A, [u'boot/guest/x', u'/boot/guest/../x', u'/boot/guest/', u'/boot/guest/.x', u'/boot/guest/x\n', 5]),
     'ramdisk-file': (u'/boot/guest/' + UUID_A, [u'boot/guest/x', u'/boot/guest/../x', u'/', u'/boot/guest/-x', u'/boot/guest/x\n', 5]),
+    'dev': (u'xvdb', [u'', u'/xvdb', u'../sda', u'sm/../../etc/passwd', u'xvdb/', u'sm//x', u'./x', u'xvdb\n', u'a b', u'x' * 256, 5]),
+    'partition_start': (u'2048', [u'', u'0', u'-1', u'2048s', u'4294967296', True, [2048]]),
+    'partition_end': (u'-', [u'', u'4096', u'-1', 5]),
+    'partnum': (u'1', [u'', u'0', u'5', u'-1', u'1p', True]),
+    'fs_type': (u'ext3', [u'', u'ext4', u'swap\n', u'-t', 3]),
+    'fs_label': (u'ephemeral', [u'-n', u'x' * 17, u'a\nb', u'\xe9', 5]),
+    'dev_path': (u'/dev/xvdb', [u'', u'xvdb', u'/dev/', u'/dev/../etc', u'/devices/x', u'/dev/x\n', 5]),
+    'max_seconds': (u'10', [u'', u'-1', u'3601', u'1.5', True]),
     'remove': (u'true', [u'', u'yes', u'True', 1, []]),
     'grace': (u'3600', [u'', u'0', u'-1', u'1h', u'9' * 10, False]),
     'keep': ([UUID_A], [UUID_A, {}, [u'../x'], [5], [u'']]),
@@ -56,6 +64,9 @@ CALLS = {
     ('kernel.py', 'remove_kernel_ramdisk'): {},
     ('kernel.py', 'sweep'): {},
     ('netwrap.py', 'run_command'): {},
+    ('partition_utils.py', 'make_partition'): {},
+    ('partition_utils.py', 'mkfs'): {},
+    ('partition_utils.py', 'wait_for_dev'): {},
 }
 
 
@@ -123,6 +134,12 @@ EXCHANGES = [
      _success(b"S'ok'\n.")),
     ('no arguments', 'netwrap.py', _call(b'run_command', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'run_command', b'ArgumentError', b"argument 'cmd': missing")),
+    ('a device outside /dev', 'partition_utils.py', _call(b'wait_for_dev', b'<member><name>dev_path</name><value>/etc</value></member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'wait_for_dev', b'ArgumentError',
+              b"argument 'dev_path': needs the path of a device: /dev/... (got /etc)")),
+    ('legacy, by position', 'partition_utils.py',
+     _call(b'wait_for_dev', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(S'/dev/xvdb'\np3\nI0\ntp4\nsS'kwargs'\np5\n(dp6\n"
+           b"s.</value></member>" + _HOST), _success(b"S''\n.")),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
 ]

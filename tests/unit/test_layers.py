@@ -21,13 +21,13 @@ ROWS = [
     ('L1', ['command_words', 'json_reply']),
     ('L1', ['args', 'block_deflate', 'faults', 'log', 'pickles', 'settings', 'termination', 'wire']),
     ('L1', ['boot_args']),
-    ('L2', ['block_device', 'connection', 'gzip_stream', 'net_filters', 'pipeline', 'proc', 'session_role', 'sr_lock', 'tarball',
-            'vhd', 'xapi', 'xenstore']),
+    ('L2', ['block_device', 'connection', 'gzip_stream', 'loop_device', 'net_filters', 'pipeline', 'proc', 'session_role', 'sr_lock',
+            'tarball', 'vhd', 'xapi', 'xenstore']),
     ('L2', ['http_client', 'policy', 'vhd_check', 'vhd_repair', 'vhd_util']),
     ('L3', ['glance_api', 'sr', 'staging', 'task_watch', 'vbd']),
     ('L3', ['boot_directory', 'vhd_chain']),
     ('L3', ['publication']),
-    ('L4', ['console_log', 'guest_kernel', 'host_config', 'image_transfer', 'net_counters', 'netwrap', 'plugin_version']),
+    ('L4', ['console_log', 'disk_format', 'guest_kernel', 'host_config', 'image_transfer', 'net_counters', 'netwrap', 'plugin_version']),
     ('top', ['plugin']),
 ]
 ROW_OF = dict((module, number) for number, (_, modules) in enumerate(ROWS) for module in modules)
