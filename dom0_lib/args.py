@@ -311,6 +311,7 @@ def _check_deflated_input(value):
     return data
 
 
+UUID = Kind(_check_uuid)
 UUID_LIST = Kind(_check_uuid_list, structured=True)
 IMAGE_ID = Kind(_check_image_id)
 ENDPOINT = Kind(_check_endpoint)

@@ -132,7 +132,7 @@ def _check_label(value):
     return value
 
 
-UUID = args.Kind(lambda value: args.UUID_LIST.check([value])[0])
+UUID = args.UUID
 VDI_REF = args.Kind(_check_ref)
 BYTE_COUNT = args.Kind(_check_byte_count)
 AGE_S = args.Kind(_check_age)

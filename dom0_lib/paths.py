@@ -20,6 +20,12 @@ CONSOLE_LOGS = '/var/log/xen/guest'
 XAPI_CONF = '/etc/xapi.conf'
 BOOT_GUEST = '/boot/guest'
 DEVICES = '/dev'
+INVENTORY = '/etc/xensource-inventory'
+XENHOST_CONF = '/usr/etc/xenhost.conf'
+UPTIME = '/proc/uptime'
+LOAD = '/proc/loadavg'
+LOGINS = '/var/run/utmp'
+PCI_DEVICES = '/sys/bus/pci/devices'
 
 
 def locate(dom0_path):

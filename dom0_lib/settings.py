@@ -8,6 +8,7 @@
     proxy = http://host:port    for the image service; without it none is used, whatever the environment says
     [tls]
     verify = yes                no: accept any certificate
+    verify_hosts = no           yes: also those of hosts that join a pool, which XAPI itself signs and does not verify
     ca_file = /path/ca.pem      accept what these authorities signed, instead of the system's
     [transfer]
     threads = 0                 that deflate an upload; 0: one per processor
@@ -49,6 +50,7 @@ class Settings(object):
         self.total_timeout_s = self._number('network', 'total_timeout', 6 * 3600, 1, _MAX_SECONDS)
         self.proxy = self._text('network', 'proxy', None)
         self.verify = self._truth('tls', 'verify', True)
+        self.verify_hosts = self._truth('tls', 'verify_hosts', False)
         self.ca_file = self._text('tls', 'ca_file', None)
         self.threads = self._number('transfer', 'threads', 0, 0, _MAX_THREADS)
         self.nice = self._number('transfer', 'nice', 10, 0, _MAX_NICE)

@@ -17,6 +17,7 @@ from __future__ import absolute_import, division
 import errno
 import fcntl
 import os
+import struct
 import time
 
 from dom0_lib import compat
@@ -25,6 +26,8 @@ from dom0_lib import paths
 
 _RETRY_S = 0.05
 _BUSY = (errno.EAGAIN, errno.EACCES)
+# struct flock of a 64-bit Linux: kind, whence, start, length, process.
+_FLOCK = 'hhqqi4x'
 
 
 class Lock(object):
@@ -154,3 +157,25 @@ class Stillness(object):
     def _release(self):
         while self._held:
             self._held.pop().release()
+
+
+def is_collecting(sr_uuid):
+    """Whether SM's garbage collection of this SR runs on this host, by asking for its locks, not taking them.
+
+    Our own readers share them, and do not count: a shared lock hinders none that would be shared.
+    """
+    return any(_is_held(os.path.join(paths.locate(paths.SM_LOCKS), sr_uuid, name)) for name in ('gc_active', 'running'))
+
+
+def _is_held(path):
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:  # nobody has ever taken it
+            return False
+        raise
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        return struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK
+    finally:
+        os.close(fd)

@@ -27,6 +27,26 @@ def connect(session_ref, timeout_s=_TIMEOUT_S):
     return session
 
 
+def log_in(exchange, user, password):
+    """A XenAPI session of one's own at another XAPI; exchange(bytes of a request) -> bytes of the answer.
+
+    Raises what `exchange` raises, and what the calls of a session do.
+    """
+    import XenAPI
+    xmlrpc_client = compat.import_xmlrpc_client()
+
+    class ExchangeTransport(xmlrpc_client.Transport):
+        def request(self, host, handler, request_body, verbose=0):
+            parser, unmarshaller = self.getparser()
+            parser.feed(exchange(request_body))
+            parser.close()
+            return unmarshaller.close()
+
+    session = XenAPI.Session('http://localhost', transport=ExchangeTransport())
+    session.login_with_password(user, password)
+    return session
+
+
 class Errors(object):
     """`with Errors(what):` turns what XAPI refuses into errors.PluginError, and that it cannot be reached into
     errors.RetryableError; both begin with `what`.

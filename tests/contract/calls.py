@@ -47,6 +47,28 @@ ARGUMENTS = {
     'cmd': ([u'ip', u'link'], [[], u'ip link', [u'ip', 5], [[u'ip']], [u'ip', u'a\nb'], [u'ip', u'\xe9'], {}, 5]),
     'cmd_input': (u'*filter\n', [5, [u'x'], {}, True]),
     'cmd_input_deflated': (u'eJzTSsvMKUkt4gIADKECuw==', [u'', u'x', u'eJw=', u'\xe9', 5, [u'x']]),
+    'host_uuid': (UUID_A, [u'', u'x', UUID_A.upper()[:-1] + u'G', u'../' + UUID_A, 5]),
+    'vdi_uuid': (UUID_A, [u'', u'x', UUID_A.upper()[:-1] + u'G', u'../' + UUID_A, 5]),
+    'compute_uuid': (UUID_A, [u'', u'x', UUID_A.upper()[:-1] + u'G', u'../' + UUID_A, 5]),
+    'enabled': (u'true', [u'', u'True', u'1', u'"true"', 1, [True]]),
+    'force': (u'true', [u'', u'True', u'1', u'"true"', 1, [True]]),
+    'url': (ENDPOINT, [u'', u'10.0.0.5', u'unix://local', u'http://root:pw@10.0.0.5', 5]),
+    'user': (u'root', [u'', u'a\nb', 5, u'x' * 1001]),
+    'master_user': (u'root', [u'', u'a\nb', 5, u'x' * 1001]),
+    'password': (SECRET, [u'', SECRET + u'\nb', [SECRET]]),
+    'master_pass': (SECRET, [u'', SECRET + u'\nb', [SECRET]]),
+    'master_addr': (u'10.0.0.5', [u'', u'http://10.0.0.5', u'10.0.0.5/x', u'a b', u'root@10.0.0.5', u'10.0.0.5:x', 5]),
+    'params': (u'{"key": "zone", "value": "a"}', [
+        u'{', u'{}', u'{"key": 5, "value": 1}', u'{"key": "a b", "value": 1}', u'{"key": "", "value": 1}', [u'key'], 5]),
+    'pci_device': (u'0000:00:1f.2', [
+        u'', u'00:1f', u'00:1f.8', u'00:1f.22', u'0:1f.2', u'00:1g.2', u'000:00:1f.2', u'../00:1f.2', u'00:1f.2/..', u'00:1f.2\n', 5]),
+    'args': ({u'cmd': u'brctl_add_br', u'args': {u'bridge_name': u'xapi1'}}, [
+        u'brctl_add_br', [], {}, {u'cmd': u'brctl_add_br'}, {u'args': {u'bridge_name': u'xapi1'}}, {u'cmd': u'sh', u'args': {}},
+        {u'cmd': [u'brctl_add_br'], u'args': {u'bridge_name': u'x'}}, {u'cmd': u'brctl_add_br', u'args': [u'x']},
+        {u'cmd': u'brctl_add_br', u'args': {}}, {u'cmd': u'brctl_add_br', u'args': {u'bridge_name': u'-h'}}]),
+    'cmd_args': ([u'iptables-save'], [[], u'iptables-save', [u'iptables-save', 5], [u'iptables-save', u'a\nb'], {}, 5]),
+    'process_input': (u'*filter\n', [5, [u'x'], {}, True]),
+    'process_input_deflated': (u'eJzTSsvMKUkt4gIADKECuw==', [u'', u'x', u'eJw=', u'\xe9', 5, [u'x']]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
 }
 
@@ -67,6 +89,21 @@ CALLS = {
     ('partition_utils.py', 'make_partition'): {},
     ('partition_utils.py', 'mkfs'): {},
     ('partition_utils.py', 'wait_for_dev'): {},
+    ('xenhost.py', 'get_config'): {
+        'params': (u'{"key": "zone"}', [u'{', u'{}', u'{"key": 5}', u'{"key": "a b"}', u'{"key": ""}', [u'key'], 5])},
+    ('xenhost.py', 'get_pci_device_details'): {},
+    ('xenhost.py', 'get_pci_type'): {},
+    ('xenhost.py', 'host_data'): {},
+    ('xenhost.py', 'host_join'): {},
+    ('xenhost.py', 'host_reboot'): {'action': (u'"reboot"', [u'', u'shutdown', u'"reboot', u'Reboot', 5])},
+    ('xenhost.py', 'host_shutdown'): {'action': (u'"shutdown"', [u'', u'reboot', u'shutdown"', 5])},
+    ('xenhost.py', 'host_start'): {'action': (u'startup', [u'', u'reboot', u"'startup'", 5])},
+    ('xenhost.py', 'host_uptime'): {},
+    ('xenhost.py', 'iptables_config'): {},
+    ('xenhost.py', 'network_config'): {},
+    ('xenhost.py', 'query_gc'): {'sr_uuid': (SR_UUID, [u'', u'x', SR_UUID.upper(), u'../' + SR_UUID, 5])},
+    ('xenhost.py', 'set_config'): {},
+    ('xenhost.py', 'set_host_enabled'): {},
 }
 
 
@@ -121,6 +158,14 @@ EXCHANGES = [
      _failure(b'XENAPI_PLUGIN_FAILURE', b'get_console_log', b'PluginError',
               b"domain 5 has no console log /var/log/xen/guest/console.5: xenconsoled writes one while the guest runs, if "
               b"xenstore's /local/logconsole/@ is /var/log/xen/guest/console.%d")),
+    ('nothing stored', 'xenhost.py',
+     _call(b'get_config', b'<member><name>params</name><value>{"key": "zone"}</value></member>' + _HOST), _success(b'"None"')),
+    ('nothing stored, legacy', 'xenhost.py',
+     _call(b'get_config', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\nS'params'\np5\n(dp6\nS'key'"
+           b"\np7\nS'zone'\np8\nsss.</value></member>"), _success(b"S'None'\n.")),
+    ('no such device', 'xenhost.py', _call(b'get_pci_type', b'<member><name>pci_device</name><value>00:1f.2</value></member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'get_pci_type', b'PluginError',
+              b"no PCI device 0000:00:1f.2: No such file or directory")),
     ('no such setting', 'config_file.py', _call(b'get_val', b'<member><name>key</name><value>relax-xsm-sr-check</value></member>'),
      _success(b'')),
     ('no arguments', 'kernel.py', _call(b'copy_vdi', _HOST),

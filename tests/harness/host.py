@@ -35,6 +35,8 @@ class Host(object):
         self.sm_locks = SmLocks(dom0.locate("/var/lock/sm"))
         self.xenstore = xenstored.make(xenstore_kind, dom0.locate("/var/run/xenstored/socket"))
         self.xenstore.start()
+        # What it was told to do with its power, in order: reboot, shutdown, power_on.
+        self.power_actions = []
         self._servers = []
         self._port = 0
         self._write_inventory()

@@ -15,6 +15,7 @@ import threading
 
 import XenAPI
 
+from tests.harness import pool_membership
 from tests.harness import vhd_util
 from tests.harness.block_devices import BlockDevices
 from tests.harness.clock import Clock
@@ -24,6 +25,7 @@ from tests.harness.failures import Failure
 from tests.harness.faults import Faults
 from tests.harness.garbage_collector import GarbageCollector
 from tests.harness.host import Host
+from tests.harness.host_power import HostPower
 from tests.harness.messages import collect_messages, generic_messages
 from tests.harness.plugin_calls import PluginCalls
 from tests.harness.sessions import Sessions, User
@@ -73,7 +75,8 @@ class Pool(object):
         self._storage = Storage(self.database, self.clock)
         self._block_devices = BlockDevices(self.database, self._storage, self._find_host)
         services = [self._sessions, self._tasks, self._storage, self._block_devices,
-                    PluginCalls(self.database, self._sessions, self._find_host)]
+                    PluginCalls(self.database, self._sessions, self._find_host), HostPower(self.database, self._find_host),
+                    pool_membership.PoolMembership(self)]
         messages = itertools.chain(generic_messages(self.database), *(collect_messages(service) for service in services))
         self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults, self.stop_xapi)
         self._is_temporary = root is None
@@ -144,6 +147,7 @@ class Pool(object):
         with self._life_lock:
             for host in self.hosts:
                 host.start_xapi(self._xapi.serve, self._port)
+            pool_membership.announce(self)
 
     def stop_xapi(self):
         """xapi ends: connections are cut, sessions and tasks are gone, plug-ins go on without it."""

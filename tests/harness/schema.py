@@ -53,7 +53,7 @@ CLASSES = {
         bool="ha_enabled wlb_enabled", map="other_config gui_config", strings="tags",
         writable="name_label name_description default_SR other_config tags"),
     "host": _class(
-        string="name_label name_description hostname address edition=free external_auth_type",
+        string="name_label name_description hostname address edition=free external_auth_type power_on_mode",
         int="API_version_major=2 API_version_minor=21 memory_overhead", bool="enabled=true",
         ref="metrics control_domain suspend_image_sr local_cache_sr", refs="PIFs PBDs resident_VMs host_CPUs",
         map="software_version other_config cpu_info license_params logging current_operations",

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import pickle
 
 import pytest
@@ -44,4 +45,12 @@ def write_file(host, dom0_path, data):
         os.unlink(path)
     with open(path, "wb") as target:
         target.write(data)
+    return path
+
+
+def write_program(host, name, commands):
+    """Put a shell script into the host's first directory of PATH; its pathlib.Path, to remove it."""
+    path = pathlib.Path(host.dom0.bin_dir, name)
+    path.write_text("#!/bin/sh\n%s\n" % commands)
+    path.chmod(0o755)
     return path

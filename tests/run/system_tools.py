@@ -10,6 +10,7 @@ import subprocess
 Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
+    Tool("brctl", "bridge-utils", "network_config's bridges"),
     Tool("conntrack", "conntrack", "a command of neutron's"),
     Tool("createrepo_c", "createrepo-c", "supplemental packs"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
@@ -20,6 +21,7 @@ TOOLS = (
     Tool("ip", "iproute2", "a command of neutron's"),
     Tool("ipset", "ipset", "a command of neutron's"),
     Tool("iptables-restore", "iptables", "a command of neutron's"),
+    Tool("lspci", "pciutils", "the host's PCI devices"),
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),

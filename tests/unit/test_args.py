@@ -33,6 +33,9 @@ TAKEN = {
     'IMAGE_ID': [
         (UUID_A, UUID_A), (u'55DE8B1A', u'55DE8B1A'), (u'_x-1.2', u'_x-1.2'), (u'x' * 255, u'x' * 255),
     ],
+    'UUID': [
+        (UUID_A, UUID_A),
+    ],
     'UUID_LIST': [
         ([UUID_A], [UUID_A]), ([UUID_B, UUID_A], [UUID_B, UUID_A]),
     ],
@@ -100,6 +103,8 @@ REFUSED = {
         (u'x' * 256, 'needs an image id'),
         (u'\ud800', 'needs an image id'),
     ] + NO_TEXTS,
+    'UUID': NO_TEXTS + [
+        (value, 'uuid in lower case') for value in (u'x', UUID_B.upper(), UUID_A[:-1], UUID_A + u'\n', u' ' + UUID_A, UUID_A + u'0')],
     'UUID_LIST': [
         ([], 'needs a list'), ({}, 'needs a list'), ({UUID_A: UUID_B}, 'needs a list'), (UUID_A, 'needs a list'),
         (5, 'needs a list'),

@@ -13,7 +13,7 @@ from dom0_lib import paths
 from dom0_lib import settings
 
 DEFAULTS = {
-    'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'ca_file': None,
+    'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'verify_hosts': False, 'ca_file': None,
     'threads': 0, 'nice': 10, 'reserve_bytes': 512 << 20, 'collection_wait_s': 60, 'detach_wait_s': 30,
     'commands': ['*'], 'command_timeout_s': 120, 'deny': [], 'require_pool_admin': True,
 }
@@ -44,6 +44,7 @@ def test_defaults(load, text):
     ('network', 'proxy = http://p:3128', 'proxy', 'http://p:3128'),
     ('tls', 'verify = NO', 'verify', False),
     ('tls', 'verify = 1', 'verify', True),
+    ('tls', 'verify_hosts = yes', 'verify_hosts', True),
     ('tls', 'ca_file = /etc/100%/ca.pem', 'ca_file', '/etc/100%/ca.pem'),
     ('transfer', 'threads = 64', 'threads', 64),
     ('transfer', 'nice = 0', 'nice', 0),

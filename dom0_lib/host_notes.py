@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that clients leave on a host for themselves: one JSON object in /usr/etc/xenhost.conf, as os-xenapi kept them."""
+
+from __future__ import absolute_import, division
+
+import errno
+import fcntl
+import io
+import os
+import time
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import json_reply
+from dom0_lib import paths
+
+_MAX_BYTES = 1 << 20
+_LOCK_TIMEOUT_S = 10
+_RETRY_S = 0.02
+_SCRATCH = '.new'
+_LOCK = '.lock'
+
+
+def load():
+    """The settings, {} where nobody has left any.  Raises errors.PluginError."""
+    try:
+        with io.open(paths.locate(paths.XENHOST_CONF), 'rb') as source:
+            data = source.read(_MAX_BYTES + 1)
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return {}
+        raise _failed('read', error)
+    try:
+        if len(data) > _MAX_BYTES:
+            raise ValueError('more than %d bytes' % _MAX_BYTES)
+        notes = json_reply.loads(data.decode('utf-8'))
+    except ValueError as error:
+        raise errors.PluginError('%s is damaged (%s): repair it or remove it' % (paths.XENHOST_CONF, compat.to_text(error)))
+    if not isinstance(notes, dict):
+        raise errors.PluginError('%s is not a JSON object: repair it or remove it' % paths.XENHOST_CONF)
+    return notes
+
+
+def store(key, value):
+    """Set one of them, or with None remove it.  At any moment the file is the old or the new one, also after a power cut.
+
+    Raises errors.PluginError, errors.RetryableError while another call keeps writing.
+    """
+    path = paths.locate(paths.XENHOST_CONF)
+    try:
+        _make_directory(os.path.dirname(path))
+        # The file itself is replaced, so that a lock on it would lock nobody out.
+        lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            compat.keep_from_children(lock)
+            _wait_for(lock)
+            notes = load()
+            notes.pop(key, None)
+            if value is not None:
+                notes[key] = value
+            _replace(path, json_reply.dumps(notes).encode('ascii'))
+        finally:
+            os.close(lock)
+    except EnvironmentError as error:
+        raise _failed('write', error)
+
+
+def _make_directory(path):
+    try:
+        os.makedirs(path, 0o755)
+    except EnvironmentError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def _wait_for(lock):
+    ends_at = compat.monotonic_s() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except EnvironmentError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        if compat.monotonic_s() >= ends_at:
+            raise errors.RetryableError('another call has been writing %s for %d s' % (paths.XENHOST_CONF, _LOCK_TIMEOUT_S))
+        time.sleep(_RETRY_S)
+
+
+def _replace(path, data):
+    if len(data) > _MAX_BYTES:
+        raise errors.PluginError('%s would be larger than %d bytes' % (paths.XENHOST_CONF, _MAX_BYTES))
+    with io.open(path + _SCRATCH, 'wb') as target:
+        target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    os.rename(path + _SCRATCH, path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _failed(verb, error):
+    return errors.PluginError('cannot %s %s: %s' % (verb, paths.XENHOST_CONF, compat.to_text(error)))

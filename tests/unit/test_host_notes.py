@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that clients leave on a host: whole at any moment, and none lost to another writer."""
+
+from __future__ import absolute_import, division
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dom0_lib import errors
+from dom0_lib import host_notes
+from tests.unit.dom0_tree import Tree
+
+PATH = '/usr/etc/xenhost.conf'
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WRITERS, ENTRIES = 4, 8
+
+
+@pytest.fixture
+def tree(tmpdir, monkeypatch):
+    tree = Tree(tmpdir)
+    monkeypatch.setenv('DOM0_ROOT', tree.root)
+    return tree
+
+
+def test_nothing_is_stored(tree):
+    assert host_notes.load() == {}
+    assert os.listdir(tree.root) == []
+
+
+def test_store_and_load(tree):
+    host_notes.store(u'zone', u'caf\xe9')
+    host_notes.store(u'racks', [1, {u'a': None}])
+    assert host_notes.load() == {u'zone': u'caf\xe9', u'racks': [1, {u'a': None}]}
+    assert json.loads(tree.read(PATH).decode('ascii')) == host_notes.load()
+    host_notes.store(u'zone', None)
+    host_notes.store(u'absent', None)
+    assert host_notes.load() == {u'racks': [1, {u'a': None}]}
+    assert not os.path.exists(tree.locate(PATH) + '.new')
+
+
+def test_what_os_xenapi_has_stored(tree):
+    tree.write(PATH, b'{"zone": "a", "n": 5}')
+    host_notes.store(u'zone', u'b')
+    assert host_notes.load() == {u'zone': u'b', u'n': 5}
+
+
+@pytest.mark.parametrize('data', [b'', b'{', b'[]', b'5', b'{"a": 1} x', b'\xff', b'{"a": 1}' + b' ' * (1 << 20) + b'x'])
+def test_a_damaged_file_is_left_as_it_is(tree, data):
+    tree.write(PATH, data)
+    for call in (host_notes.load, lambda: host_notes.store(u'a', 1)):
+        with pytest.raises(errors.PluginError) as caught:
+            call()
+        assert str(caught.value).startswith(PATH) and 'repair it or remove it' in str(caught.value)
+    assert tree.read(PATH) == data
+
+
+def test_a_failure_leaves_the_old_file(tree, monkeypatch):
+    host_notes.store(u'a', 1)
+
+    def fail(*_):
+        raise EnvironmentError(28, 'No space left on device')
+    for name in ('fsync', 'rename'):
+        monkeypatch.setattr(host_notes.os, name, fail)
+        with pytest.raises(errors.PluginError) as caught:
+            host_notes.store(u'a', 2)
+        assert str(caught.value).startswith('cannot write %s: ' % PATH) and 'No space left' in str(caught.value)
+        monkeypatch.undo()
+        monkeypatch.setenv('DOM0_ROOT', tree.root)
+        assert host_notes.load() == {u'a': 1}
+    host_notes.store(u'a', 3)
+    assert host_notes.load() == {u'a': 3}
+
+
+def test_too_much(tree):
+    host_notes.store(u'a', 1)
+    with pytest.raises(errors.PluginError):
+        host_notes.store(u'b', u'x' * (1 << 20))
+    assert host_notes.load() == {u'a': 1}
+
+
+def test_a_reader_sees_the_old_or_the_new_file(tree, monkeypatch):
+    """Before and after the one step that changes it, the file is whole."""
+    host_notes.store(u'a', 1)
+    seen = []
+    real_rename = os.rename
+
+    def rename(*args):
+        seen.append(host_notes.load())
+        real_rename(*args)
+        seen.append(host_notes.load())
+    monkeypatch.setattr(host_notes.os, 'rename', rename)
+    host_notes.store(u'a', 2)
+    assert seen == [{u'a': 1}, {u'a': 2}]
+
+
+def test_another_writer_is_waited_for(tree, monkeypatch):
+    host_notes.store(u'a', 1)
+    monkeypatch.setattr(host_notes, '_LOCK_TIMEOUT_S', 0.1)
+    with open(tree.locate(PATH) + '.lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(errors.RetryableError):
+            host_notes.store(u'a', 2)
+    host_notes.store(u'a', 3)
+    assert host_notes.load() == {u'a': 3}
+
+
+def test_writers_at_once_lose_nothing(tree):
+    program = ('import sys\nfrom dom0_lib import host_notes\n'
+               'for number in range(%d): host_notes.store(sys.argv[1] + "-%%d" %% number, number)' % ENTRIES)
+    processes = [subprocess.Popen([sys.executable, '-B', '-c', program, 'writer%d' % number], cwd=CHECKOUT)
+                 for number in range(WRITERS)]
+    assert [process.wait() for process in processes] == [0] * WRITERS
+    assert len(host_notes.load()) == WRITERS * ENTRIES
