@@ -57,6 +57,8 @@ def loads(text):
         value, end = make_scanner(_Reading)(text, 0)
     except StopIteration:  # no value begins there
         raise ValueError('is not JSON')
+    except SystemError:  # Python 3.11 looks for json.decoder's class of errors where nobody has imported it
+        raise ValueError('is not JSON')
     except RuntimeError:  # nested too deep
         raise ValueError('is JSON nested too deep')
     if end != len(text):

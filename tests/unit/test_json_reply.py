@@ -92,6 +92,16 @@ def test_what_is_no_json_cannot_be_read(text):
         json_reply.loads(text)
 
 
+@pytest.mark.parametrize('text', ['{', '{"a" 1}', '[1,', 'x', '"', '["\\\\x"]', '{"a": NaN}', '{} {}'])
+def test_what_is_no_json_where_nobody_has_imported_json(text):
+    """As in a plug-in: the scanner raises an error of a module that is not there."""
+    program = ('import sys; from dom0_lib import json_reply\n'
+               'for name in list(sys.modules):\n    if name.partition(".")[0] == "json": del sys.modules[name]\n'
+               'try: json_reply.loads(sys.argv[1] if sys.version_info[0] > 2 else sys.argv[1].decode("ascii"))\n'
+               'except ValueError: print("refused")')
+    assert subprocess.check_output([sys.executable, '-c', program, text], cwd=CHECKOUT) == b'refused\n'
+
+
 def test_reading_needs_no_module():
     # virtualenv's Python 2.7 has it from its start.
     program = ('import sys; sys.modules.pop("json", None); from dom0_lib import json_reply; json_reply.loads(u\'{"a": [1, 2.5]}\'); '
