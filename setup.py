@@ -13,6 +13,8 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0_lib", "
 # The simulated host, the image service and the demo:
 HARNESS_REQUIREMENTS = [
     "XenAPI >= 24.26, < 27",
+    # What agents in simulated guests decrypt passwords with.
+    "cryptography >= 41, < 51",
     "rich >= 13, < 16",
     "six >= 1.16, < 2",
 ]

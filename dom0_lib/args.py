@@ -13,6 +13,7 @@ from dom0_lib import paths
 
 # XAPI clients such as os-xenapi add the host's uuid to every call.
 _ALWAYS_IGNORED = frozenset(['host_uuid'])
+_DIGITS = '0123456789'
 _HEX_DIGITS = frozenset('0123456789abcdef')
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _HEADER_NAME_CHARACTERS = _NAME_CHARACTERS - frozenset('.')
@@ -241,12 +242,20 @@ def _check_task(value):
     return value
 
 
-def _check_dom_id(value):
+def to_number(value, max_digits):
+    """The whole number that a text of decimal digits, or a number, says; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
+        return None
     text = compat.to_text(value)
-    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types) or (
-            not text or len(text) > 5 or text.strip(u'0123456789') or int(text) > _MAX_DOM_ID):
+    # Not isdigit(): it takes superscripts, which int() does not.
+    return int(text) if text and len(text) <= max_digits and not text.strip(_DIGITS) else None
+
+
+def _check_dom_id(value):
+    number = to_number(value, 5)
+    if number is None or number > _MAX_DOM_ID:
         raise ValueError('needs the number of a domain')
-    return int(text)
+    return number
 
 
 def _check_config_key(value):

@@ -7,7 +7,6 @@ from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import paths
 
-_DIGITS = '0123456789'
 _MAX_COUNT_DIGITS = 15
 _TRUTHS = {True: True, False: False, u'true': True, u'false': False}
 _MAX_AGE_S = 10 * 365 * 24 * 3600
@@ -25,26 +24,17 @@ def _or_absent(check):
 
 
 def _check_byte_count(value):
-    count = _to_number(value, _MAX_COUNT_DIGITS)
+    count = args.to_number(value, _MAX_COUNT_DIGITS)
     if count is None or count < 1:
         raise ValueError('needs a number of bytes, at least 1')
     return count
 
 
 def _check_age(value):
-    seconds = _to_number(value, len(str(_MAX_AGE_S)))
+    seconds = args.to_number(value, len(str(_MAX_AGE_S)))
     if seconds is None or not 1 <= seconds <= _MAX_AGE_S:
         raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_AGE_S)
     return seconds
-
-
-def _to_number(value, max_digits):
-    """The whole number that a text of decimal digits, or a number, says; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
-        return None
-    text = compat.to_text(value)
-    # Not isdigit(): it takes superscripts, which int() does not.
-    return int(text) if text and len(text) <= max_digits and not text.strip(_DIGITS) else None
 
 
 def _check_truth(value):
@@ -92,21 +82,21 @@ def _check_device_path(value):
 
 
 def _check_wait(value):
-    seconds = _to_number(value, len(str(_MAX_WAIT_S)))
+    seconds = args.to_number(value, len(str(_MAX_WAIT_S)))
     if seconds is None or seconds > _MAX_WAIT_S:
         raise ValueError('needs a number of seconds, at most %d' % _MAX_WAIT_S)
     return seconds
 
 
 def _check_sector(value):
-    sector = _to_number(value, len(str(_MAX_SECTOR)))
+    sector = args.to_number(value, len(str(_MAX_SECTOR)))
     if sector is None or not 1 <= sector <= _MAX_SECTOR:
         raise ValueError('needs the number of a sector, at least 1')
     return sector
 
 
 def _check_partition_number(value):
-    number = _to_number(value, 1)
+    number = args.to_number(value, 1)
     if number is None or not 1 <= number <= 4:
         raise ValueError('needs a number from 1 to 4')
     return number

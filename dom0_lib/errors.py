@@ -68,6 +68,14 @@ class CommandFailed(PluginError):
         self.output = output
 
 
+class RebootDetectedError(PluginError):
+    """The domain of the guest is gone, so the guest may be there again as another domain; the message begins with REBOOT:."""
+
+
+class NotImplementedError(PluginError):
+    """The guest's agent does not know how to do it; the message begins with NOT IMPLEMENTED:."""
+
+
 class UnknownFunction(Exception):
     """The plug-in has no call of this name."""
 

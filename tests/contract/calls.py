@@ -70,6 +70,19 @@ ARGUMENTS = {
     'process_input': (u'*filter\n', [5, [u'x'], {}, True]),
     'process_input_deflated': (u'eJzTSsvMKUkt4gIADKECuw==', [u'', u'x', u'eJw=', u'\xe9', 5, [u'x']]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
+    'id': (UUID_A, [u'', u'../name', u'a/b', u'a b', u'x\n', 5]),
+    'timeout': (u'5', [u'', u'0', u'-1', u'soon', u'1e3', u'86401', True]),
+    'pub': (u'162259276829213363391578010288126', [u'', u'x', u'-5', u'1 2', SECRET, 5]),
+    'enc_pass': (u'VGhpcyBpcyBhIHNlY3JldA==', [u'', SECRET, u'abcde', u'ab==cd==', 5]),
+    'b64_path': (u'L3Jvb3QvLnNzaC9hdXRob3JpemVkX2tleXM=', [u'', u'/root/.ssh', SECRET, u'abcde', 5]),
+    'b64_contents': (u'c3NoLXJzYSBBQUFB', [SECRET, u'abcde', u'ab==cd==', 5]),
+    'md5sum': (u'd41d8cd98f00b204e9800998ecf8427e', [u'', u'x' * 32, u'd41d8cd98f00b204e9800998ecf8427', 5]),
+}
+
+# XAPI says -1 of a guest that is between two domains; its agent cannot be asked, and the caller learns to wait.
+_OF_A_GUEST = {
+    'dom_id': (u'5', [u'', u'-2', u'5x', u'5/../0', u'\u0665', u'32752', True, [5]]),
+    'url': (u'http://10.0.0.5/agent.zip', [u'', u'agent.zip', u'http://h/a,b', u'http://h/a b', u'http://h/a\n', 5]),
 }
 
 # (plug-in, call): {argument: (a right value, wrong values)} where an argument means something else in this call.
@@ -104,6 +117,12 @@ CALLS = {
     ('xenhost.py', 'query_gc'): {'sr_uuid': (SR_UUID, [u'', u'x', SR_UUID.upper(), u'../' + SR_UUID, 5])},
     ('xenhost.py', 'set_config'): {},
     ('xenhost.py', 'set_host_enabled'): {},
+    ('agent.py', 'version'): _OF_A_GUEST,
+    ('agent.py', 'key_init'): _OF_A_GUEST,
+    ('agent.py', 'password'): _OF_A_GUEST,
+    ('agent.py', 'resetnetwork'): _OF_A_GUEST,
+    ('agent.py', 'inject_file'): _OF_A_GUEST,
+    ('agent.py', 'agentupdate'): _OF_A_GUEST,
 }
 
 
@@ -187,4 +206,14 @@ EXCHANGES = [
            b"s.</value></member>" + _HOST), _success(b"S''\n.")),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
+    ('no arguments', 'agent.py', _call(b'version', _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'version', b'ArgumentError', b"argument 'id': missing")),
+    ('no xenstored', 'agent.py', _call(
+        b'password', b'<member><name>id</name><value>11111111-2222-4333-8444-555555555555</value></member>'
+        b'<member><name>dom_id</name><value>7</value></member><member><name>timeout</name><value>30</value></member>'
+        b'<member><name>enc_pass</name><value>VGhpcyBpcyBhIHNlY3JldA==</value></member>' + _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'password', b'RetryableError',
+              b'xenstored cannot be reached at /var/run/xenstored/socket: [Errno 2] No such file or directory')),
+    ('the name that is not the call', 'agent.py', _call(b'agent_update', _HOST),
+     _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'agent_update')),
 ]
