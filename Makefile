@@ -13,7 +13,7 @@ RUN = @python3 -E -B -m tests.run
 # What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
-.PHONY: help demo test compat check lint sim bench install tarball rpm suppack check-suppack clean
+.PHONY: help demo test compat check lint sim bench docs install tarball rpm suppack check-suppack clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ sim: ## run a simulated host to try plug-ins on; prints its URL and a sample cal
 
 bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 	$(RUN) bench $(ARGS)
+
+docs: ## write the replies in docs/WIRE.md anew, from the simulated host
+	$(RUN) docs
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"

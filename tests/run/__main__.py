@@ -6,6 +6,7 @@
     python3 -m tests.run check              lint and fast tests on one Python
     python3 -m tests.run lint               lint alone
     python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
+    python3 -m tests.run docs               the examples in docs/WIRE.md, run and written anew
     python3 -m tests.run bench ...          the benchmarks, with tests.bench's options, on every dom0 Python
 """
 
@@ -69,6 +70,11 @@ def check():
 def lint():
     _prepare_host()
     return summarize([run_alone(_lint())])
+
+
+def write_docs():
+    _prepare_host()
+    _execute("host", ["tests.integration.wire_document"])
 
 
 def run_harness_module(arguments):
@@ -156,7 +162,7 @@ def _pytest(environment, directories, deadline_s, parallel=False):
     return Step("%s tests, Python %s" % (names, environment), command + directories, deadline_s)
 
 
-COMMANDS = {"test": run_tests, "compat": compat, "check": check, "lint": lint}
+COMMANDS = {"test": run_tests, "docs": write_docs, "compat": compat, "check": check, "lint": lint}
 
 
 def main(arguments):
