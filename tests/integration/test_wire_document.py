@@ -32,7 +32,7 @@ def test_an_entry_says_what_the_table_says(name, function):
     assert sorted(wire_document.list_arguments(entry)) == sorted(row.name for row in call.rows)
     assert any("Host-level" in line for line in entry) == call.acts_on_host
     assert any("no JSON" in line for line in entry) == call.replies_text
-    optional = {argument for line in entry if re.match(r"\| `.*(optional|default)", line)
+    optional = {argument for line in wire_document.list_argument_rows(entry) if "optional" in line or "default" in line
                 for argument in re.findall(r"`([^`]+)`", line.split("|")[1])}
     assert optional <= {row.name for row in call.rows if not row.required}
 

@@ -8,6 +8,7 @@ for what differs from host to host (wire_scene.py has them).
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -94,14 +95,19 @@ def read_entries(lines):
 
 def list_arguments(entry):
     """Names in the first column of the entry's table of arguments."""
-    rows = [line.split("|")[1] for line in entry if line.startswith("| `")]
-    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    return [name for line in list_argument_rows(entry) for name in re.findall(r"`([^`]+)`", line.split("|")[1])]
+
+
+def list_argument_rows(entry):
+    """The lines of the entry's table of arguments."""
+    rows = itertools.dropwhile(lambda line: not line.startswith("| argument |"), entry)
+    return list(itertools.takewhile(lambda line: line.startswith("|"), rows))[2:]
 
 
 def main():
-    lines = read_lines()
+    recorded = record(read_lines())
     with open(DOCUMENT, "w", encoding="utf-8") as target:
-        target.write("\n".join(record(lines)) + "\n")
+        target.write("\n".join(recorded) + "\n")
 
 
 if __name__ == "__main__":

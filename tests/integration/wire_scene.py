@@ -3,7 +3,7 @@
 
 import base64
 import contextlib
-import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -12,17 +12,29 @@ import zlib
 
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
+from tests.integration import host_calls
 from tests.integration import transfer_cases
 from tests.integration.kernel_host import KERNEL, KernelHost
+from tests.integration.test_partition import DiskHost
 
 # What examples say in place of what the machine chose.
 GLANCE = "http://glance.example.org:9292"
 # Of a reply, what differs from call to call.
-_VARIABLE = ((r'"age_s": \d+', '"age_s": 90000'),)
+_VARIABLE = (
+    (r'"age_s": \d+', '"age_s": 90000'),
+    (r'"[0-9:]+ up 33 days, 10:59, +\d+ users?, ', '"12:00:01 up 33 days, 10:59,  1 user, '),
+)
 _PROC_NET_DEV = """\
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
   vif7.0:     730       5    0    0    0     0          0         0     1200       9    0    0    0     0       0          0
+"""
+
+_LSPCI = """\
+Slot:\t00:02.0
+Class:\tVGA compatible controller
+Vendor:\tCirrus Logic
+Device:\tGD 5446
 """
 
 
@@ -37,7 +49,7 @@ class Scene(object):
 
     def __init__(self):
         self._stack = contextlib.ExitStack()
-        self.pool = self._stack.enter_context(Pool(python=sys.executable))
+        self.pool = self._stack.enter_context(Pool(python=sys.executable, hosts=2))
         self.service = self._stack.enter_context(ImageService())
         self._directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         self.dom0 = self.pool.hosts[0].dom0
@@ -73,17 +85,10 @@ class Scene(object):
         return re.sub(pattern, lambda match: values[match.group()], text)
 
     def _write(self, path, data):
-        path = self.dom0.locate(path)
-        if os.path.islink(path):  # to this machine's
-            os.unlink(path)
-        with open(path, "wb") as target:
-            target.write(data)
+        host_calls.write_file(self.pool.hosts[0], path, data)
 
-    def _add_program(self, name, output):
-        path = os.path.join(self.dom0.bin_dir, name)
-        with open(path, "w") as program:
-            program.write("#!/bin/sh\ncat <<'END'\n%s\nEND\n" % output)
-        os.chmod(path, 0o755)
+    def _add_program(self, name, output=""):
+        host_calls.write_program(self.pool.hosts[0], name, "cat <<'END'\n%s\nEND" % output if output else "exit 0")
 
     # What calls find. Each leaves what the next one needs.
 
@@ -95,7 +100,7 @@ class Scene(object):
         self._names["IMAGE"] = self.service.add_image(container_format=None, disk_format=None).id
 
     def _prepare_glance_sweep(self):
-        os.mkdir(os.path.join(self.sr.path, ".dom0-plugins-k3f9a2"))
+        pathlib.Path(self.sr.path, ".dom0-plugins-k3f9a2").mkdir()
 
     def _prepare_bandwidth_fetch_all_bandwidth(self):
         self._write("/proc/net/dev", _PROC_NET_DEV.encode("ascii"))
@@ -113,6 +118,41 @@ class Scene(object):
 
     def _prepare_kernel_sweep(self):
         time.sleep(1.1)  # the shortest grace
+
+    def _prepare_partition_utils_make_partition(self):
+        self._names["DEVICE"], self._vbd = DiskHost(self.pool).plug()
+
+    def _prepare_xenhost_host_uptime(self):
+        self._write("/proc/uptime", b"2890799.52 5601234.56\n")
+        self._write("/proc/loadavg", b"0.20 0.18 0.05 1/310 12345\n")
+
+    def _prepare_xenhost_host_reboot(self):
+        self.session.xenapi.VBD.unplug(self._vbd)
+
+    def _prepare_xenhost_host_start(self):
+        self._names["OTHER"] = self.pool.hosts[1].uuid
+
+    def _prepare_xenhost_host_join(self):
+        # The names of the document lead to a pool of one host, with the VM that runs nova-compute.
+        other = self._stack.enter_context(Pool(python=sys.executable, plugins=False, ip="127.0.0.51"))
+        self._names.update({"VM": other.database.get("VM", other.add_vm("nova-compute"), "uuid"), "http://10.0.0.6": other.url,
+                            "10.0.0.5": self.pool.hosts[0].address, "PASSWORD": self.pool.password})
+
+    def _prepare_xenhost_get_pci_device_details(self):
+        self._add_program("lspci", _LSPCI)
+
+    def _prepare_xenhost_get_pci_type(self):
+        devices = pathlib.Path(self.dom0.locate("/sys/bus/pci/devices"))
+        devices.unlink()  # a link to this machine's
+        device = devices / "0000:04:10.1"
+        device.mkdir(parents=True)
+        (device / "physfn").symlink_to("../0000:04:00.0")
+
+    def _prepare_xenhost_network_config(self):
+        self._add_program("ovs-vsctl")
+
+    def _prepare_xenhost_iptables_config(self):
+        self._add_program("iptables-save", "*filter\n:INPUT ACCEPT [12:840]\nCOMMIT")
 
     def _prepare_netwrap_run_command(self):
         self._add_program("ip", r"1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default")
