@@ -19,6 +19,7 @@ from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import paths
 from dom0_lib import staging
+from dom0_lib import storage_file
 from dom0_lib import termination
 
 _COPY = 'copy'
@@ -87,7 +88,7 @@ class BootDirectory(object):
                     if self._publish_as(area, path, name):
                         made.append(name)
                     faults.point('kernel.linked')
-                staging.sync(self.path, paths.BOOT_GUEST)
+                storage_file.sync(self.path, paths.BOOT_GUEST)
             except BaseException:
                 for name in made:
                     os.unlink(self.join(name))
@@ -99,7 +100,7 @@ class BootDirectory(object):
             os.link(path, self.join(name))
             return True
         except EnvironmentError as error:
-            if error.errno != errno.EEXIST and error.errno not in staging.NO_HARD_LINKS:
+            if error.errno != errno.EEXIST and error.errno not in storage_file.NO_HARD_LINKS:
                 raise
         if not self.has(name):
             self._publish_copy(area, path, name)
@@ -115,7 +116,7 @@ class BootDirectory(object):
             for piece in _read_pieces(source):
                 copy.write(memoryview(piece))
         copy.finish()
-        staging.sync(area.join(_COPY), paths.BOOT_GUEST)
+        storage_file.sync(area.join(_COPY), paths.BOOT_GUEST)
         os.rename(area.join(_COPY), self.join(name))
 
     def _require_same(self, path, name):
@@ -125,7 +126,7 @@ class BootDirectory(object):
 
 def errors_here():
     """`with errors_here():` makes operating system errors errors.StorageError."""
-    return staging.StorageErrors('cannot use %s' % paths.BOOT_GUEST)
+    return storage_file.StorageErrors('cannot use %s' % paths.BOOT_GUEST)
 
 
 def _read_pieces(source):

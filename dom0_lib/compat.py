@@ -34,6 +34,7 @@ else:
 
 SIGHUP, SIGINT, SIGTERM = raw_signal.SIGHUP, raw_signal.SIGINT, raw_signal.SIGTERM
 _DEFAULT_SIGNALS = (raw_signal.SIGPIPE, raw_signal.SIGXFSZ)
+_PR_SET_PDEATHSIG = 1
 
 
 def interpreter():
@@ -107,14 +108,17 @@ def keep_from_children(fd):
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
-def start_program(path, argv, environment, streams):
+def start_program(path, argv, environment, streams, dies_with_us=False):
     """Start the program at `path` with `streams` (three descriptors) as its stdin, stdout and stderr and no others.
 
     It gets SIGPIPE and SIGXFSZ, which XAPI and Python ignore, as the system's default.  Returns its process id.
+    dies_with_us: it gets SIGTERM when this thread ends, however that comes about
     Raises EnvironmentError if it cannot be started.
     """
+    if dies_with_us:
+        return _fork_program(path, argv, environment, streams, _make_pact())
     if not hasattr(os, 'posix_spawn'):  # before Python 3.8
-        return _fork_program(path, argv, environment, streams)
+        return _fork_program(path, argv, environment, streams, lambda: None)
     actions = [(os.POSIX_SPAWN_DUP2, stream, number) for number, stream in enumerate(streams)]
     actions += [(os.POSIX_SPAWN_CLOSE, other) for other in _list_descriptors()]
     return os.posix_spawn(path, argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS)
@@ -125,14 +129,26 @@ def _list_descriptors():
     return [int(name) for name in os.listdir('/proc/self/fd') if int(name) > 2]
 
 
-def _fork_program(path, argv, environment, streams):
+def _make_pact():
+    """A function for the child of a fork, which then gets SIGTERM when its parent ends.  All is looked up before the fork."""
+    import ctypes
+    prctl, parent_pid = ctypes.CDLL(None).prctl, os.getpid()
+
+    def agree():
+        prctl(_PR_SET_PDEATHSIG, SIGTERM)
+        if os.getppid() != parent_pid:  # it has ended already
+            os._exit(127)
+    return agree
+
+
+def _fork_program(path, argv, environment, streams, prepare):
     report, problem = os.pipe()
     keep_from_children(problem)
     others = [other for other in _list_descriptors() if other != problem]
     try:
         pid = os.fork()
         if not pid:
-            _become_program(path, argv, environment, streams, others, problem)
+            _become_program(path, argv, environment, streams, others, problem, prepare)
     finally:
         os.close(problem)
     try:
@@ -145,9 +161,10 @@ def _fork_program(path, argv, environment, streams):
     return pid
 
 
-def _become_program(path, argv, environment, streams, others, problem):
+def _become_program(path, argv, environment, streams, others, problem, prepare):
     """In the child: never returns, for everything above it on the stack belongs to the parent."""
     try:
+        prepare()
         for number in _DEFAULT_SIGNALS:
             raw_signal.signal(number, raw_signal.SIG_DFL)
         for number, stream in enumerate(streams):

@@ -13,13 +13,14 @@ from __future__ import absolute_import, division
 import errno
 import os
 
-# Every point, in the order in which an import, then an upload, a sweep, and the copying of a kernel pass them.
+# Every point, in the order in which an import, then an upload, a sweep, the copying of a kernel, and a migration pass them.
 POINTS = (
     'staging.made', 'staging.file_made', 'staging.written', 'staging.file_finished', 'staging.renamed', 'staging.linked',
     'chain.checked', 'chain.repaired', 'chain.relinked', 'chain.shown', 'chain.synced',
     'publish.begun', 'publish.journalled', 'publish.linked', 'publish.leaf_linked', 'publish.hidden', 'publish.synced',
     'staging.cleaning', 'staging.cleaned', 'sweep.found', 'sweep.undone', 'sweep.finished',
     'vbd.created', 'vbd.plugged', 'kernel.copied', 'vbd.unplugging', 'vbd.unplugged', 'vbd.destroyed', 'kernel.linked',
+    'transfer.held', 'transfer.sent', 'disk.copied', 'arrival.taken', 'arrival.forgotten', 'arrival.refused', 'arrival.removed',
 )
 _SIGKILL = 9
 _ERRORS = {'enospc': errno.ENOSPC, 'eio': errno.EIO}

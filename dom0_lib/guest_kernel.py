@@ -17,7 +17,7 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import settings
-from dom0_lib import staging
+from dom0_lib import storage_file
 from dom0_lib import task_watch
 from dom0_lib import vbd
 from dom0_lib import xapi
@@ -61,7 +61,7 @@ def _copy(device, area, size_bytes, watch):
             disk.read_into(view, position)
             target.write(view)
         target.finish()
-        staging.sync(area.join(_STAGED), paths.BOOT_GUEST)
+        storage_file.sync(area.join(_STAGED), paths.BOOT_GUEST)
         faults.point('kernel.copied')
 
 

@@ -19,6 +19,8 @@ _READ_BYTES = 65536
 _SIGKILL = 9
 _SHOWN_CHARACTERS = 300
 _CHECK_EVERY_S = 0.5
+# For a program to end those that it has started.
+_GRACE_S = 1.0
 
 
 class Completed(object):
@@ -46,18 +48,21 @@ class Completed(object):
         return ''
 
 
-def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_output_bytes=_MAX_OUTPUT_BYTES):
+def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_output_bytes=_MAX_OUTPUT_BYTES, take_output=None,
+        starts_others=False):
     """Run a program found on PATH and wait for it.
 
-    input_data: bytes for its stdin; check(): called at least every half second, what it raises kills the program
+    input_data:    bytes for its stdin; check(): called at least every half second, what it raises kills the program
+    take_output:   function(bytes) that gets its stdout as it comes; `output` is then empty, and only stderr is bounded
+    starts_others: it has programs of its own to end, so it is first asked to end (SIGTERM), also when this process dies
     Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all; a signal's number is
     below zero), for output beyond `max_output_bytes`, and after `deadline_s` seconds, when it has been killed.
     """
-    program = _Program(argv[0])
+    program = _Program(argv[0], starts_others)
     try:
         with termination.Shield():  # a signal must not come between the start and our knowing of it
             program.start(argv, bool(input_data))
-        completed = _collect(program, deadline_s, memoryview(input_data), check, max_output_bytes)
+        completed = _collect(program, deadline_s, memoryview(input_data), check, max_output_bytes, take_output)
     finally:
         program.end()
     if ok_statuses is not None and completed.status not in ok_statuses:
@@ -68,8 +73,9 @@ def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_outp
 class _Program(object):
     """A program that runs: our ends of its streams, as descriptors, and how it ended."""
 
-    def __init__(self, command):
+    def __init__(self, command, starts_others):
         self.command = command
+        self._starts_others = starts_others
         self.status = None
         self.stdin = self.stdout = self.stderr = None
         self._pid = None
@@ -85,7 +91,8 @@ class _Program(object):
         self.stdout, stdout = self._make_pipe()
         self.stderr, stderr = self._make_pipe()
         try:
-            self._pid = compat.start_program(path, argv, {'PATH': search_path, 'LC_ALL': 'C'}, [stdin, stdout, stderr])
+            self._pid = compat.start_program(path, argv, {'PATH': search_path, 'LC_ALL': 'C'}, [stdin, stdout, stderr],
+                                              self._starts_others)
         except EnvironmentError as error:
             if error.errno == errno.ENOENT:  # the interpreter of a script is not there
                 raise errors.CommandNotFound(self.command)
@@ -119,6 +126,10 @@ class _Program(object):
         """Kill the program if it runs, and close everything."""
         with termination.Shield():
             if self._pid and not self.has_ended():
+                if self._starts_others:
+                    os.kill(self._pid, compat.SIGTERM)
+                    _wait(self, compat.monotonic_s() + _GRACE_S, check=None)
+            if self._pid and not self.has_ended():
                 os.kill(self._pid, _SIGKILL)
                 while not self.has_ended():
                     _ready([], [], 0.001)
@@ -134,7 +145,7 @@ def _find(command, search_path):
     raise errors.CommandNotFound(command)
 
 
-def _collect(program, deadline_s, unsent, check, max_output_bytes):
+def _collect(program, deadline_s, unsent, check, max_output_bytes, take_output):
     pieces = {program.stdout: [], program.stderr: []}
     waiting = list(pieces)
     ends_at = compat.monotonic_s() + deadline_s
@@ -154,6 +165,9 @@ def _collect(program, deadline_s, unsent, check, max_output_bytes):
             data = os.read(stream, _READ_BYTES)
             if not data:
                 waiting.remove(stream)
+            if take_output and stream == program.stdout:
+                take_output(data)
+                continue
             pieces[stream].append(data)
             size_bytes += len(data)
         if size_bytes > max_output_bytes:

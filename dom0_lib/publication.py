@@ -14,12 +14,14 @@ from __future__ import absolute_import, division
 import errno
 import os
 
+from dom0_lib import arrivals
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import sr
 from dom0_lib import sr_lock
 from dom0_lib import staging
+from dom0_lib import storage_file
 from dom0_lib import termination
 from dom0_lib import vhd
 from dom0_lib import vhd_chain
@@ -39,10 +41,11 @@ def open_repository(session_ref, sr_path, new_uuids=()):
     return repository
 
 
-def admit(area, repository, names, uuid_stack, check):
+def admit(area, repository, names, uuid_stack, check, origins=()):
     """Make VDIs of the staged files `names`, leaf first, all or none: check, relink, publish; returns the leaf's uuid.
 
     uuid_stack: uuids for them, taken from its end
+    origins:    files of /images that they are, or are copies of, for dom0_lib.arrivals to forget then
     check():    called before the last step and while that waits; what it raises ends the import
     Raises errors.ArgumentError, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
     """
@@ -50,11 +53,11 @@ def admit(area, repository, names, uuid_stack, check):
     vhd_chain.check(area, names)
     vhd_chain.relink(area, names, uuids)
     check()
-    publish(area, repository, uuids, check)
+    publish(area, repository, uuids, check, origins)
     return uuids[0]
 
 
-def publish(area, repository, uuids, check):
+def publish(area, repository, uuids, check, origins=()):
     """Move a relinked chain, leaf first in `uuids`, into the SR: all of it or, on an error, nothing.
 
     The journal comes first: a process that dies here leaves what recover() finishes or undoes.  SM's lock `sr` is held, so no
@@ -65,24 +68,25 @@ def publish(area, repository, uuids, check):
     base_first = ['%s.vhd' % uuid for uuid in reversed(uuids)]
     with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S, check), termination.Shield():
         faults.point('publish.begun')
-        area.begin_journal(base_first)
-        faults.point('publish.journalled')
         journal = [(area.stat(name).st_ino, name) for name in base_first]
+        area.begin_journal(journal + list(origins))
+        faults.point('publish.journalled')
         try:
-            with staging.StorageErrors('cannot publish in the SR'):
+            with storage_file.StorageErrors('cannot publish in the SR'):
                 for name in base_first:
                     _move_in(area.join(name), os.path.join(repository.path, name))
                     faults.point('publish.linked')
                 faults.point('publish.leaf_linked')
                 _complete(repository, journal)
         except BaseException:
-            with staging.StorageErrors('cannot take a chain back out of the SR, the next call for the SR will'):
+            with storage_file.StorageErrors('cannot take a chain back out of the SR, the next call for the SR will'):
                 _undo(repository, area.path, journal)
             area.end_journal()
             raise
-        area.end_journal()
         # A caller that hears of a signal repeats the call, and would find its uuids taken.
         termination.settle()
+    arrivals.forget(origins)
+    area.end_journal()
     log.info('published %s in %s', ', '.join(base_first), repository.path)
 
 
@@ -92,9 +96,9 @@ def _complete(repository, journal):
         path = os.path.join(repository.path, name)
         if _is_inode(path, inode):
             vhd_util.set_hidden(path, True)
-            staging.sync(path)
+            storage_file.sync(path)
             faults.point('publish.hidden')
-    staging.sync(repository.path)
+    storage_file.sync(repository.path)
     faults.point('publish.synced')
 
 
@@ -107,15 +111,18 @@ def _undo(repository, area_path, journal):
                 os.unlink(path)
             else:
                 os.rename(path, staged)  # moved, for want of hard links; a leaf that is in neither place counts as published
-    staging.sync(repository.path)
+    storage_file.sync(repository.path)
 
 
 def recover(repository, area_path, journal):
     """Finish or undo what a dead process was publishing from `area_path`; `journal` is its list of (inode, name)."""
+    origins = [entry for entry in journal if '/' in entry[1]]
+    journal = [entry for entry in journal if '/' not in entry[1]]
     leaf_inode, leaf_name = journal[-1]
     with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S), termination.Shield():
-        if _was_published(os.path.join(area_path, leaf_name), os.path.join(repository.path, leaf_name), leaf_inode):
+        if _was_published(os.path.join(area_path, leaf_name), os.path.join(repository.path, leaf_name), leaf_inode, origins):
             _complete(repository, journal)
+            arrivals.forget(origins)
             faults.point('sweep.finished')
             log.warning('finished publishing %s, which a dead process had begun', leaf_name)
         else:
@@ -124,12 +131,12 @@ def recover(repository, area_path, journal):
             log.warning('took back the parents of %s, which a dead process had not published', leaf_name)
 
 
-def _was_published(staged, final, inode):
+def _was_published(staged, final, inode, origins):
     if _is_inode(final, inode):
         return True
     try:
-        # SM may have given the leaf another name since: a snapshot does.
-        return os.stat(staged).st_nlink > 1
+        # SM may have given the leaf another name since: a snapshot does.  One more may be that of its origin.
+        return os.stat(staged).st_nlink > 1 + arrivals.count_names(inode, origins)
     except EnvironmentError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -177,7 +184,7 @@ def _move_in(staged, final):
     try:
         os.link(staged, final)
     except EnvironmentError as error:
-        if error.errno not in staging.NO_HARD_LINKS:
+        if error.errno not in storage_file.NO_HARD_LINKS:
             raise
         if os.path.lexists(final):
             raise errors.StorageError('%s is already there' % final)

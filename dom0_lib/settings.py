@@ -19,6 +19,10 @@
     [netwrap]
     commands = *                of those that dom0_lib.net_filters allows: patterns of the whole command (ip link *, ovs-vsctl *)
     timeout = 120               seconds for one command
+    [migration]
+    host_keys = accept-new      accept-new: ssh keeps the key of a host that it has not met; strict: it refuses such a host
+    identity_file = /path       root's ssh key for the other hosts, tried before ssh's own
+    ciphers =                   what ssh prefers, by its names, with commas; none: what costs the least processor time
     [policy]
     deny =                      calls that are refused, by patterns: see dom0_lib.policy
     require_pool_admin = yes    for calls that act on the host itself
@@ -38,6 +42,10 @@ _MAX_SECONDS = 7 * 24 * 3600
 _MAX_THREADS = 64
 _MAX_NICE = 19
 _MAX_RESERVE_MIB = 1 << 24
+_WORD_MARKS = '@+,-./_'
+_WORD_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789' + _WORD_MARKS)
+# With a processor's AES instructions a transfer by the first costs half the processor time of what ssh prefers by itself.
+_CIPHERS = 'aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr'
 
 
 class Settings(object):
@@ -59,6 +67,9 @@ class Settings(object):
         self.detach_wait_s = self._number('transfer', 'detach_wait', 30, 1, _MAX_SECONDS)
         self.commands = self._patterns('netwrap', 'commands', '*')
         self.command_timeout_s = self._number('netwrap', 'timeout', 120, 1, _MAX_SECONDS)
+        self.host_keys = self._choice('migration', 'host_keys', ('accept-new', 'strict'))
+        self.identity_file = self._word('migration', 'identity_file', None)
+        self.ciphers = self._word('migration', 'ciphers', _CIPHERS)
         self.deny = self._patterns('policy', 'deny', '')
         self.require_pool_admin = self._truth('policy', 'require_pool_admin', True)
 
@@ -72,6 +83,19 @@ class Settings(object):
         has = self._parser is not None and self._parser.has_option(section, name)
         text = compat.to_text(self._parser.get(section, name)) if has else default
         return [pattern.strip() for pattern in text.split(',') if pattern.strip()]
+
+    def _choice(self, section, name, choices):
+        text = self._text(section, name, choices[0])
+        if text not in choices:
+            raise _wrong(section, name, 'needs %s' % ' or '.join(choices))
+        return text
+
+    def _word(self, section, name, default):
+        """Text that can stand in a command which is split at spaces."""
+        text = self._text(section, name, default)
+        if text and not _WORD_CHARACTERS.issuperset(text):
+            raise _wrong(section, name, 'needs letters, digits and any of %s' % _WORD_MARKS)
+        return text
 
     def _number(self, section, name, default, lowest, highest):
         text = self._text(section, name, str(default))

@@ -44,6 +44,11 @@ class Watch(object):
     def __exit__(self, kind, value, traceback):
         self._ended.set()
 
+    def report(self, fraction):
+        """Set `fraction`, and check()."""
+        self.fraction = min(1.0, fraction)
+        self.check()
+
     def check(self):
         """Raises errors.Failure TASK_CANCELLED if the task has been cancelled."""
         if self._is_cancelled:

@@ -17,7 +17,7 @@ from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import proc
 from dom0_lib import sr_lock
-from dom0_lib import staging
+from dom0_lib import storage_file
 from dom0_lib import vhd
 from dom0_lib import vhd_check
 from dom0_lib import vhd_repair
@@ -67,7 +67,7 @@ def check(area, names):
 
 def _check_file(path, name):
     """(metadata or None, texts of what is wrong) of one staged file, after what can be repaired has been."""
-    with staging.StorageErrors('cannot read from the SR'), open(path, 'r+b') as fileobj:
+    with storage_file.StorageErrors('cannot read from the SR'), open(path, 'r+b') as fileobj:
         try:
             metadata = vhd.read_metadata(fileobj)
             problems = vhd_check.find_problems(fileobj, metadata)
@@ -131,21 +131,59 @@ def hold(area, repository, uuids):
     """
     names = ['%d.vhd' % number for number in range(len(uuids))]
     for name, uuid in zip(names, uuids):
-        if not os.path.lexists(repository.vhd_path(uuid)):
-            raise errors.StorageError('the SR has no VHD of VDI %s' % uuid)
-        area.link(repository.vhd_path(uuid), name)
+        _link(area, repository, uuid, name)
     held = HeldChain(area, uuids, names)
-    chain = []
-    for name, uuid in zip(names, uuids):
-        try:
-            with staging.StorageErrors('cannot read from the SR'), open(area.join(name), 'rb') as fileobj:
-                chain.append(vhd.read_metadata(fileobj))
-        except vhd.FormatError as error:
-            raise errors.StorageError('the VHD of VDI %s is damaged: %s' % (uuid, error))
+    chain = [_read_metadata(area.join(name), uuid) for name, uuid in zip(names, uuids)]
     problems = list(_find_chain_misfits(uuids, chain))
     if problems:
         raise errors.StorageError('the VDIs are not a chain: %s' % '; '.join(problems))
     return held
+
+
+def hold_one(area, repository, uuid, name):
+    """The HeldChain of one VDI, under `name` in `area`, whatever its parents are.
+
+    Raises errors.StorageError if it is missing, damaged, or of a kind that no chain can have.
+    """
+    _link(area, repository, uuid, name)
+    held = HeldChain(area, [uuid], [name])
+    if _read_metadata(area.join(name), uuid).disk_type == vhd.FIXED:
+        raise errors.StorageError('VDI %s is a fixed disk, which no chain can have' % uuid)
+    return held
+
+
+def _link(area, repository, uuid, name):
+    if not os.path.lexists(repository.vhd_path(uuid)):
+        raise errors.StorageError('the SR has no VHD of VDI %s' % uuid)
+    area.link(repository.vhd_path(uuid), name)
+
+
+def follow(repository, leaf_uuid):
+    """The uuids of a disk and its ancestors in the SR, leaf first.
+
+    Raises errors.StorageError if a file is missing or damaged, or there is no end of them.
+    """
+    uuids = [leaf_uuid]
+    while True:
+        path = repository.vhd_path(uuids[-1])
+        if not os.path.isfile(path):
+            raise errors.StorageError('the SR has no VHD of VDI %s' % uuids[-1])
+        metadata = _read_metadata(path, uuids[-1])
+        if metadata.disk_type != vhd.DIFFERENCING:
+            return uuids
+        parents = set(os.path.basename(locator.path or '') for locator in metadata.locators) - set([''])
+        if len(parents) != 1 or len(uuids) == MAX_LENGTH:
+            raise errors.StorageError('the chain of VDI %s does not end: VDI %s names %d parents' % (
+                leaf_uuid, uuids[-1], len(parents)))
+        uuids.append(parents.pop()[:-len('.vhd')])
+
+
+def _read_metadata(path, uuid):
+    try:
+        with storage_file.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
+            return vhd.read_metadata(fileobj)
+    except vhd.FormatError as error:
+        raise errors.StorageError('the VHD of VDI %s is damaged: %s' % (uuid, error))
 
 
 def _find_chain_misfits(names, chain):
@@ -189,13 +227,13 @@ def relink(area, names, uuids):
         vhd_util.check(area.join(name), name)
     for child, parent in zip(files, files[1:] + [None]):
         _check_link(area.join(child), parent)
-        staging.sync(area.join(child))
-    staging.sync(area.path)
+        storage_file.sync(area.join(child))
+    storage_file.sync(area.path)
     faults.point('chain.synced')
 
 
 def _check_link(path, parent):
-    with staging.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
+    with storage_file.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
         found = set(locator.path for locator in vhd.read_metadata(fileobj).locators)
     expected = set(['./%s' % parent] if parent else [])
     if found != expected:

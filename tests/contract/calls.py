@@ -69,6 +69,11 @@ ARGUMENTS = {
     'cmd_args': ([u'iptables-save'], [[], u'iptables-save', [u'iptables-save', 5], [u'iptables-save', u'a\nb'], {}, 5]),
     'process_input': (u'*filter\n', [5, [u'x'], {}, True]),
     'process_input_deflated': (u'eJzTSsvMKUkt4gIADKECuw==', [u'', u'x', u'eJw=', u'\xe9', 5, [u'x']]),
+    'instance_uuid': (UUID_A, [u'', u'x', UUID_A[:-1] + u'G', u'../' + UUID_A, UUID_A + u'/', UUID_A + u'_ephemeral_0', UUID_A + u'_ephemeral_',
+                               UUID_A + u'_ephemeral_1 ', UUID_A + u'_ephemeral_\u0661', u'-' + UUID_A, 5, [UUID_A]]),
+    'host': (u'10.0.0.7', [u'', u'-oProxyCommand=reboot', u'a b', u'a;b', u'a\n', u'root@a', u'a:b', u'a:0', u'a:99999', u'a:22:22x',
+                           u'a/b', u'[::1', u'[a]', u'::1 ', u'h\xf6st', u'a' * 254, 5, [u'a']]),
+    'seq_num': (0, [u'', u'16', u'-1', u'0x1', u'1.0', u'\u0661', 16, -1, True, 1.5, [0]]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
     'id': (UUID_A, [u'', u'../name', u'a/b', u'a b', u'x\n', 5]),
     'timeout': (u'5', [u'', u'0', u'-1', u'soon', u'1e3', u'86401', True]),
@@ -98,6 +103,8 @@ CALLS = {
     ('kernel.py', 'create_kernel_ramdisk'): {'cached-image': (UUID_A, [u'', u'../x', u'a b', u'x\n', u'.x', 5, [UUID_A]])},
     ('kernel.py', 'remove_kernel_ramdisk'): {},
     ('kernel.py', 'sweep'): {},
+    ('migration.py', 'transfer_vhd'): {},
+    ('migration.py', 'move_vhds_into_sr'): {},
     ('netwrap.py', 'run_command'): {},
     ('partition_utils.py', 'make_partition'): {},
     ('partition_utils.py', 'mkfs'): {},
@@ -123,6 +130,7 @@ CALLS = {
     ('agent.py', 'resetnetwork'): _OF_A_GUEST,
     ('agent.py', 'inject_file'): _OF_A_GUEST,
     ('agent.py', 'agentupdate'): _OF_A_GUEST,
+    ('workarounds.py', 'safe_copy_vdis'): {},
 }
 
 
@@ -204,6 +212,28 @@ EXCHANGES = [
     ('legacy, by position', 'partition_utils.py',
      _call(b'wait_for_dev', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(S'/dev/xvdb'\np3\nI0\ntp4\nsS'kwargs'\np5\n(dp6\n"
            b"s.</value></member>" + _HOST), _success(b"S''\n.")),
+    ('legacy, by position', 'migration.py',
+     _call(b'transfer_vhd',
+           b"<member><name>params</name><value>(dp1\nS'args'\np2\n(S'11111111-2222-4333-8444-555555555555'\np3\n"
+           b"S'-oProxyCommand=reboot'\np4\nS'66666666-7777-4888-9999-aaaaaaaaaaaa'\np5\n"
+           b"S'/var/run/sr-mount/0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e'\np6\nI0\ntp7\nsS'kwargs'\np8\n(dp9\ns.</value></member>" + _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'transfer_vhd', b'ArgumentError',
+              b"argument 'host': needs a name, an address of IPv4, or one of IPv6, and no more than a port after it "
+              b"(got -oProxyCommand=reboot)")),
+    ('nothing has arrived', 'migration.py',
+     _call(b'move_vhds_into_sr',
+           b'<member><name>instance_uuid</name><value>11111111-2222-4333-8444-555555555555_ephemeral_1</value></member><member><name>'
+           b'sr_uuid</name><value>0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e</value></member><member><name>uuid_stack</name>'
+           b'<value>["11111111-2222-4333-8444-555555555555"]</value></member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'move_vhds_into_sr', b'StorageError',
+              b'nothing has arrived: there is no directory /images/instance11111111-2222-4333-8444-555555555555_ephemeral_1')),
+    ('legacy, an empty stack', 'workarounds.py',
+     _call(b'safe_copy_vdis',
+           b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\nS'sr_path'\np5\n"
+           b"S'/var/run/sr-mount/0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e'\np6\nsS'uuid_stack'\np7\n(lp8\nsS'vdi_uuids'\np9\n(lp10\n"
+           b"S'11111111-2222-4333-8444-555555555555'\np11\nass.</value></member>"),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'safe_copy_vdis', b'ArgumentError',
+              b"argument 'uuid_stack': needs a list of uuids (got [])")),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
     ('no arguments', 'agent.py', _call(b'version', _HOST),

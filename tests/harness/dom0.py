@@ -16,9 +16,9 @@ SOCKET_PATH_MAX_BYTES = 107
 
 _PLUGIN_DIR = "/etc/xapi.d/plugins"
 _DIRECTORIES = (
-    "boot/guest", "dev", "etc/xapi.d/plugins", "images", "opt/harness/bin", "opt/harness/spool", "run/lock/sm", "run/sm/ipc",
-    "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net", "sys/bus/pci", "tmp", "var/lib/xcp", "var/log/xen/guest",
-    "var/xapi",
+    "boot/guest", "dev", "etc/xapi.d/plugins", "images", "opt/harness/bin", "opt/harness/spool", "root/.ssh", "run/lock/sm",
+    "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net", "sys/bus/pci", "tmp", "var/lib/xcp",
+    "var/log/xen/guest", "var/xapi",
 )
 # As on XenServer 8 and XCP-ng 8.3; on older hosts /var/run is where things really are.
 _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi", "var/xapi/xapi"),

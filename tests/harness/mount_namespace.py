@@ -10,6 +10,7 @@ child: it uses the standard library only, says "ready" on stdout and ends when i
     only the host has it        the host's, live: what is added later is seen
     only this machine has it    this machine's
     /proc, /sys, /tmp           this machine's
+    /root/.ssh                  the host's, live: this machine's keys stay out of it
     /dev                        the host's, live, with this machine's basic devices
 """
 
@@ -23,6 +24,7 @@ _CLONE_NEWNS = 0x20000
 _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 0x1000, 0x2000, 0x4000, 0x40000
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "pts")
 _OF_THE_MACHINE = ("/proc", "/sys", "/tmp")
+_OF_THE_HOST = ("/dev", "/root/.ssh")
 _START_TIMEOUT_S = 30
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +45,11 @@ class MountNamespace(object):
             # Mounted upon in the namespace only; here it has stayed an empty directory.
             os.rmdir(target)
         self._fd = os.open("/proc/%d/ns/mnt" % self._process.pid, os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def inode(self):
+        """By which a process in it is known: that of /proc/<pid>/ns/mnt."""
+        return os.fstat(self._fd).st_ino
 
     def enter(self):
         """Move this process, which has one thread, into the namespace; its working directory becomes /."""
@@ -78,7 +85,7 @@ def _merge(machine, host, target):
         source, other = os.path.join(host, name), names.get(name, "")
         if other in _OF_THE_MACHINE:
             continue
-        if other == "/dev" or not (_is_directory(source) and _is_directory(other)):
+        if other in _OF_THE_HOST or not (_is_directory(source) and _is_directory(other)):
             names[name] = source
             continue
         del names[name]

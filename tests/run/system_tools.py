@@ -26,9 +26,12 @@ TOOLS = (
     Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
     Tool("sfdisk", "fdisk", "partitions on disks"),
+    Tool("ssh", "openssh-client", "the same, between hosts"),
+    Tool("sshd", "openssh-server", "the other end of it"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
     Tool("rpmbuild", "rpm", "packages"),
     Tool("rpmlint", "rpmlint", "what is wrong with packages"),
+    Tool("rsync", "rsync", "what carries a migrating guest's disks"),
     Tool("sysctl", "procps", "a command of neutron's"),
     Tool("xorriso", "xorriso", "supplemental packs"),
 )

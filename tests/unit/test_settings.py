@@ -15,6 +15,8 @@ from dom0_lib import settings
 DEFAULTS = {
     'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'verify_hosts': False, 'ca_file': None,
     'threads': 0, 'nice': 10, 'reserve_bytes': 512 << 20, 'collection_wait_s': 60, 'detach_wait_s': 30,
+    'host_keys': 'accept-new', 'identity_file': None,
+    'ciphers': 'aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr',
     'commands': ['*'], 'command_timeout_s': 120, 'deny': [], 'require_pool_admin': True,
 }
 
@@ -54,6 +56,9 @@ def test_defaults(load, text):
     ('netwrap', 'commands = ip link *,ovs-vsctl *', 'commands', ['ip link *', 'ovs-vsctl *']),
     ('netwrap', 'commands =', 'commands', []),
     ('netwrap', 'timeout = 5', 'command_timeout_s', 5),
+    ('migration', 'host_keys = strict', 'host_keys', 'strict'),
+    ('migration', 'identity_file = /root/.ssh/id_move', 'identity_file', '/root/.ssh/id_move'),
+    ('migration', 'ciphers = aes256-ctr', 'ciphers', 'aes256-ctr'),
     ('policy', 'deny = a.*,  b.c ,', 'deny', ['a.*', 'b.c']),
     ('policy', 'require_pool_admin = off', 'require_pool_admin', False),
 ])
@@ -105,6 +110,16 @@ def test_the_ends_of_a_range(load, section, name, lowest, highest):
 @pytest.mark.parametrize('section, name', [('tls', 'verify'), ('policy', 'require_pool_admin')])
 def test_a_truth_that_is_none(load, section, name, value):
     check_refused(load, section, name, value, 'needs yes or no')
+
+
+@pytest.mark.parametrize('name, value, reason', [
+    ('host_keys', 'no', 'needs accept-new or strict'),
+    ('identity_file', '/root/my keys', 'needs letters, digits and any of @+,-./_'),
+    ('identity_file', "/root/'", 'needs letters, digits'),
+    ('ciphers', 'aes256-ctr -oProxyCommand=x', 'needs letters, digits'),
+])
+def test_what_would_be_more_than_one_word_for_ssh(load, name, value, reason):
+    check_refused(load, 'migration', name, value, reason)
 
 
 def check_refused(load, section, name, value, reason):

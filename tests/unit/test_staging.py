@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dom0_lib import errors
 from dom0_lib import staging
+from dom0_lib import storage_file
 from tests.contract import plugin_host
 
 KIB = 1024
@@ -134,14 +135,14 @@ def test_an_sr_that_is_not_there(tmpdir):
     (errno.ENOSPC, 'cannot write: it is full'), (errno.EDQUOT, 'cannot write: it is full'), (errno.EIO, 'Input/output error')])
 def test_errors_of_the_file_system(code, text):
     with pytest.raises(errors.StorageError) as caught:
-        with staging.StorageErrors('cannot write'):
+        with storage_file.StorageErrors('cannot write'):
             raise OSError(code, os.strerror(code))
     assert str(caught.value).startswith('cannot write: ') and text in str(caught.value)
 
 
 def test_other_errors_pass():
     with pytest.raises(KeyError):
-        with staging.StorageErrors('cannot write'):
+        with storage_file.StorageErrors('cannot write'):
             raise KeyError('x')
 
 

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of migrations share: two hosts with a real sshd between them, guests that move, what is left afterwards."""
+
+import contextlib
+import glob
+import os
+import threading
+import uuid
+
+import pytest
+import XenAPI
+
+from dom0_lib import rsync
+from tests.harness import vhd_reader
+from tests.harness.pool import Pool
+from tests.harness.ssh_daemon import SshDaemon
+from tests.integration import transfer_cases as cases
+
+PLUGIN = "migration.py"
+SETTINGS = "[transfer]\nreserve = 1\ncollection_wait = 5\nnice = 0\n"
+
+
+def make_label(ephemeral=None):
+    label = str(uuid.uuid4())
+    return label + "_ephemeral_%d" % ephemeral if ephemeral else label
+
+
+class Pair(object):
+    """Two hosts of a pool; disks go from the first, `source`, to the second, `target`."""
+
+    def __init__(self, pool, daemon):
+        self.pool = pool
+        self.daemon = daemon
+        self.source, self.target = pool.hosts
+        self.source_sr, self.target_sr = pool.srs[:2]
+        self.host = daemon.address if daemon else "localhost"
+        for host in pool.hosts:
+            cases.write_settings(host, SETTINGS)
+
+    def transfer(self, label, vdi_uuid, place, is_legacy=False, **changes):
+        """transfer_vhd on the source."""
+        arguments = dict({"instance_uuid": label, "host": self.host, "vdi_uuid": vdi_uuid,
+                          "sr_path": "/var/run/sr-mount/" + self.source_sr.uuid, "seq_num": place}, **changes)
+        return self._call("transfer_vhd", arguments, is_legacy, host=0)
+
+    def transfer_chain(self, label, uuids, **changes):
+        """In nova's order: parents, then the leaf."""
+        for place in list(range(1, len(uuids))) + [0]:
+            assert self.transfer(label, uuids[place], place, **changes) is None
+
+    def receive(self, label, uuids, is_legacy=False, **changes):
+        """move_vhds_into_sr on the target; `uuids` are leaf first."""
+        arguments = dict({"instance_uuid": label, "sr_path": "/var/run/sr-mount/" + self.target_sr.uuid,
+                          "uuid_stack": uuids[::-1]}, **changes)
+        return self._call("move_vhds_into_sr", arguments, is_legacy, host=len(self.pool.hosts) - 1)
+
+    def _call(self, function, arguments, is_legacy, host):
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        encode, decode = (cases.encode_legacy, cases.decode_legacy) if is_legacy else (cases.encode_plain, cases.json.loads)
+        return decode(self.pool.call(PLUGIN, function, encode(arguments), host=host))
+
+    def write_guest(self, depth=3, **options):
+        """A guest's chain in the source's SR: (uuids leaf first, digest)."""
+        uuids = cases.write_chain(self.source_sr.path, depth, **options)
+        return uuids, cases.guest_digest(self.source_sr.path, uuids[0])
+
+    def arrived(self, label):
+        """{name: size} of what lies in /images/instance<label> of the target; the unfinished with their directory."""
+        directory = self.target.dom0.locate("/images/instance" + label)
+        found = {}
+        for pattern in ("*", ".*", rsync.PARTIAL_DIR + "/*"):
+            for path in glob.glob(os.path.join(directory, pattern)):
+                if os.path.isfile(path):
+                    found[os.path.relpath(path, directory)] = os.path.getsize(path)
+        return found
+
+    def arrived_path(self, label, name):
+        return self.target.dom0.locate("/images/instance%s/%s" % (label, name))
+
+    def find_programs(self):
+        """Process ids of rsync and ssh on the source, and of what they have started on the target."""
+        return [pid for pid in cases.find_processes("rsync") if _has_root(pid, (self.source.root, self.target.root))
+                or _is_in(pid, (self.source, self.target))]
+
+    def expect_idle(self, limit_s=5.0):
+        """No program of a transfer runs any more, and no lock or staging directory is left."""
+        cases.wait_until(lambda: not self.find_programs(), limit_s)
+        assert not glob.glob(self.source_sr.path + "/.dom0-plugins-*")
+        with self.source.sm_locks.hold(self.source_sr.uuid, "gc_active", 0):
+            pass
+
+
+def _has_root(pid, roots):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as environ:
+            return any(root.encode() in environ.read() for root in roots)
+    except OSError:
+        return False
+
+
+def _is_in(pid, hosts):
+    namespaces = [host.dom0.processes.namespace for host in hosts]
+    try:
+        own = os.stat("/proc/%d/ns/mnt" % pid).st_ino
+    except OSError:
+        return False
+    return own in [namespace.inode for namespace in namespaces if namespace]
+
+
+@contextlib.contextmanager
+def open_pair(pythons, more=""):
+    """A Pair with ssh; pythons: one interpreter, or one for each host.  Needs root and rsync, ssh and sshd."""
+    try:
+        pool = Pool(hosts=2, python=pythons, has_namespace=True)
+    except PermissionError as error:
+        pytest.skip("not applicable: %s" % error)
+    with pool, SshDaemon(pool.hosts[1], more) as daemon:
+        daemon.admit(pool.hosts[0])
+        yield Pair(pool, daemon)
+
+
+class Background(object):
+    """A call in a thread; `failure` holds Failure.details when it has ended with one."""
+
+    def __init__(self, call, *arguments, **options):
+        self.failure = None
+        self._call = call, arguments, options
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        call, arguments, options = self._call
+        try:
+            call(*arguments, **options)
+        except XenAPI.Failure as failure:
+            self.failure = failure.details
+
+    def join(self, limit_s=60):
+        self._thread.join(limit_s)
+        assert not self._thread.is_alive(), "the call did not end"
+        return self.failure
+
+
+def digest_of(sr, leaf):
+    return vhd_reader.digest(cases.vhd_path(sr.path, leaf))
