@@ -3,6 +3,7 @@
 """dist/dom0-xapi-plugins-<version>-<family>.tar.gz: the plug-ins, ready to be copied onto hosts, and the script that does it.
 
     dom0-xapi-plugins-<version>/
+        install.sh                  installs on hosts over ssh, of either family
         xapi.d/plugins/             what belongs into /etc/xapi.d/plugins, with byte-code
         dom0-plugins.conf           a commented sample of /etc/dom0-plugins.conf
         OPERATING.md CHANGES.md LICENSE
@@ -37,6 +38,7 @@ def _fill(tree, family, epoch):
         shutil.move(plugin_dir, os.path.join(tree, "xapi.d"))
     for name in DOCUMENTS:
         shutil.copyfile(os.path.join(release.CHECKOUT, name), os.path.join(tree, os.path.basename(name)))
+    shutil.copy(os.path.join(release.CHECKOUT, "packaging", "install.sh"), tree)
     with open(os.path.join(tree, release.SETTINGS), "w", encoding="utf-8") as settings:
         settings.write(release.make_sample_settings())
 

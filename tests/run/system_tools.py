@@ -11,6 +11,7 @@ Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
     Tool("brctl", "bridge-utils", "network_config's bridges"),
+    Tool("busybox", "busybox", "a shell that runs the installer"),
     Tool("conntrack", "conntrack", "a command of neutron's"),
     Tool("createrepo_c", "createrepo-c", "supplemental packs"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
@@ -25,13 +26,13 @@ TOOLS = (
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
-    Tool("sfdisk", "fdisk", "partitions on disks"),
-    Tool("ssh", "openssh-client", "the same, between hosts"),
-    Tool("sshd", "openssh-server", "the other end of it"),
     Tool("qemu-img", "qemu-utils", "the judge of what a guest sees in a VHD"),
     Tool("rpmbuild", "rpm", "packages"),
     Tool("rpmlint", "rpmlint", "what is wrong with packages"),
     Tool("rsync", "rsync", "what carries a migrating guest's disks"),
+    Tool("sfdisk", "fdisk", "partitions on disks"),
+    Tool("ssh", "openssh-client", "the same, between hosts"),
+    Tool("sshd", "openssh-server", "the other end of it"),
     Tool("sysctl", "procps", "a command of neutron's"),
     Tool("xorriso", "xorriso", "supplemental packs"),
 )
