@@ -68,6 +68,11 @@ def to_text(value):
     return value
 
 
+def native_ascii(data):
+    """Bytes as this Python's plain str, which it is fastest with; on Python 3 what is not ASCII becomes U+FFFD."""
+    return data if PYTHON2 else data.decode('ascii', 'replace')
+
+
 def join_surrogates(text):
     """`text` with surrogate pairs made one character and lone surrogates replaced by U+FFFD."""
     if PYTHON2:

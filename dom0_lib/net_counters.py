@@ -7,8 +7,8 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
 
-# Columns after the interface's name: eight for what dom0 has received, eight for what it has sent; bytes come first.
-_RECEIVED, _SENT = 0, 8
+# Behind the interface's name: eight columns for what dom0 has received, eight for what it has sent; bytes come first.
+_RECEIVED, _SENT = 1, 9
 
 
 def fetch_bandwidth(_session_ref, dom_id):
@@ -17,27 +17,29 @@ def fetch_bandwidth(_session_ref, dom_id):
     In and out are the guest's: what dom0 sends on vif<domain>.<interface> comes in there.  A counter begins again at 0 when
     the guest does.  Raises errors.PluginError.
     """
-    prefix = u'vif' if dom_id is None else u'vif%d.' % dom_id
+    prefix = 'vif' if dom_id is None else 'vif%d.' % dom_id
     counters = {}
-    for line in _read().split(u'\n'):
-        name, _, columns = line.partition(u':')
-        name = name.lstrip()
+    # Old kernels leave no space behind the colon.
+    for line in _read().replace(':', ' ').split('\n'):
+        fields = line.split(None, _SENT + 1)
         # Other names that begin so are bridges' and tunnels': neutron makes a name of a port's uuid.
-        if not name.startswith(prefix):
+        if len(fields) <= _SENT or not fields[0].startswith(prefix):
             continue
-        domain, _, number = name[3:].partition(u'.')
-        columns = columns.split(None, _SENT + 1)
-        if not domain.isdigit() or not number.isdigit() or len(columns) <= _SENT:
+        domain, _, number = fields[0][3:].partition('.')
+        if not domain.isdigit() or not number.isdigit():
             continue
-        received, sent = columns[_RECEIVED], columns[_SENT]
-        if received.isdigit() and sent.isdigit():
-            counters.setdefault(domain, {})[number] = {'bw_in': int(sent), 'bw_out': int(received)}
+        try:
+            received, sent = int(fields[_RECEIVED]), int(fields[_SENT])
+        except ValueError:
+            continue
+        if received >= 0 <= sent:
+            counters.setdefault(domain, {})[number] = {'bw_in': sent, 'bw_out': received}
     return counters
 
 
 def _read():
     try:
         with open(paths.locate(paths.NETWORK_COUNTERS), 'rb') as source:
-            return source.read().decode('ascii', 'replace')
+            return compat.native_ascii(source.read())
     except EnvironmentError as error:
         raise errors.PluginError('cannot read %s: %s' % (paths.NETWORK_COUNTERS, compat.to_text(error)))

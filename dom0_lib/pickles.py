@@ -246,44 +246,47 @@ def dumps(value):
     """
     parts = []
     _write(value, parts.append, {})
-    parts.append(u'.')
-    return u''.join(parts)
+    parts.append('.')
+    return compat.to_text(''.join(parts))
 
 
 def _write(value, write, written):
     """`written`: what texts became.  The keys of thousands of like maps are few, and a call for each value takes longer than
-    all else: so maps look there, and write their numbers themselves.
+    all else, a format twice as long as str(): so maps look there, and write their numbers themselves.
     """
     if isinstance(value, dict):
-        write(u'(')
-        for key, item in value.items():
+        write('(')
+        for key in value:
+            item = value[key]
             if key in written:
                 write(written[key])
             else:
                 _write(key, write, written)
             if type(item) is int:
-                write(u'I%d\n' % item)
+                write('I')
+                write(str(item))
+                write('\n')
             else:
                 _write(item, write, written)
-        write(u'd')
+        write('d')
     elif isinstance(value, (compat.text_type, str)):
         if value not in written:
             written[value] = _text_record(compat.text_type(value))
         write(written[value])
     elif value is None:
-        write(u'N')
+        write('N')
     elif isinstance(value, bool):
-        write(u'I01\n' if value else u'I00\n')
+        write('I01\n' if value else 'I00\n')
     elif isinstance(value, compat.integer_types):
         # Python 2 reads an I record of any size, as int or long; Python 3 likewise.
-        write(u'I%d\n' % value)
+        write('I%d\n' % value)
     elif isinstance(value, float):
-        write(u'F%r\n' % value)
+        write('F%r\n' % value)
     elif isinstance(value, (list, tuple)):
-        write(u'(')
+        write('(')
         for item in value:
             _write(item, write, written)
-        write(u't' if isinstance(value, tuple) else u'l')
+        write('t' if isinstance(value, tuple) else 'l')
     else:
         raise TypeError('a reply cannot hold %s' % type(value).__name__)
 
@@ -291,13 +294,13 @@ def _write(value, write, written):
 def _text_record(text):
     # What strip() leaves nothing of holds these characters alone; a look at each would take ten times as long.
     if not text.strip(_PLAIN_CHARACTERS):
-        return u"S'%s'\n" % text  # Python 2 callers get a str, as they always did
-    parts = [u'V']
+        return str("S'%s'\n" % text)  # Python 2 callers get a str, as they always did
+    parts = ['V']
     for c in text:
         code = ord(c)
         if u' ' <= c <= u'~' and c != u'\\':
-            parts.append(c)
+            parts.append(str(c))
         else:
-            parts.append(u'\\U%08x' % code if code > 0xffff else u'\\u%04x' % code)
-    parts.append(u'\n')
-    return u''.join(parts)
+            parts.append('\\U%08x' % code if code > 0xffff else '\\u%04x' % code)
+    parts.append('\n')
+    return ''.join(parts)

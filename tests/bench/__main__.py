@@ -7,6 +7,7 @@ import signal
 import sys
 
 from tests.bench import call_overhead
+from tests.bench import cheap_calls
 from tests.bench import download
 from tests.bench import image
 from tests.bench import upload
@@ -15,7 +16,7 @@ from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, upload, call_overhead)
+BENCHMARKS = (download, upload, call_overhead, cheap_calls)
 
 
 def main(arguments=None):

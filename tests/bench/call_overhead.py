@@ -43,7 +43,7 @@ def _compare(version, pythons, stack):
     ours.install_plugins()
     ours.add_plugin("xmlrpc-only", _XMLRPC_PLUGIN)
     ways = [
-        lambda watch: _time(watch, BARE, ours, [python, "-c", "pass"]),
+        lambda watch: hosts.time_process(watch, BARE, ours, [python, "-c", "pass"]),
         lambda watch: _call(watch, OURS, ours, "dom0_plugin_version.py"),
         lambda watch: _call(watch, XMLRPC, ours, "xmlrpc-only"),
     ]
@@ -57,24 +57,6 @@ def _compare(version, pythons, stack):
 def _call(watch, row, dom0, plugin):
     params = pickle.dumps({"args": (), "kwargs": {}}, protocol=0).decode("ascii")
     argument = xapi_xml.encode_call("get_version", "OpaqueRef:bench", {"params": params})
-    reply = plugin_reply.decode(_time(watch, row, dom0, [os.path.join(dom0.plugin_dir, plugin), argument]))
+    reply = plugin_reply.decode(hosts.time_process(watch, row, dom0, [os.path.join(dom0.plugin_dir, plugin), argument]))
     if plugin == "dom0_plugin_version.py" and pickle.loads(reply.encode("ascii")) != "2.1":
         raise RuntimeError("%s: get_version answered %r" % (row, reply))
-
-
-def _time(watch, row, dom0, command):
-    """Run a command with a plug-in's environment and no more; returns its output.
-
-    The harness forks, which takes the longer the more memory this process has; this start costs next to nothing.
-    """
-    output_path = dom0.locate("/tmp/output")
-    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_WRONLY, 0),
-               (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-               (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
-    with watch(row):
-        pid = os.posix_spawn(command[0], command, dom0.environment, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
-    if status != 0:
-        raise RuntimeError("%s: %s ended with status %#x" % (row, command[0], status))
-    with open(output_path, "rb") as output:
-        return output.read()

@@ -26,6 +26,19 @@ class RatioTarget(object):
             spread.median, self.against, spread.low, spread.high), "%.2f" % self.limit, spread.median <= self.limit)
 
 
+class DifferenceTarget(object):
+    """The wall time of `row` is at most `limit_ms` more than that of `against`, turn by turn."""
+
+    def __init__(self, row, against, limit_ms):
+        self.row, self.against, self.limit_ms = row, against, limit_ms
+
+    def judge(self, outcome):
+        spread = outcome.differences_s(self.row, self.against)
+        return Verdict(self.row, "%.1f ms more than '%s' (%.1f - %.1f)" % (
+            1000 * spread.median, self.against, 1000 * spread.low, 1000 * spread.high), "%d ms" % self.limit_ms,
+            1000 * spread.median <= self.limit_ms)
+
+
 class SizeTarget(object):
     """What `row` makes is at most `limit` times as large as what `against` makes."""
 
@@ -102,6 +115,10 @@ class Outcome(object):
     def ratios(self, row, against):
         """Spread of wall time in units of another row's, turn by turn."""
         return _spread([one.wall_s / other.wall_s for one, other in zip(self.samples[row], self.samples[against])])
+
+    def differences_s(self, row, against):
+        """Spread of wall time beyond another row's, turn by turn."""
+        return _spread([one.wall_s - other.wall_s for one, other in zip(self.samples[row], self.samples[against])])
 
     def verdicts(self):
         return [target.judge(self) for target in self.comparison.targets]

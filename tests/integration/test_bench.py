@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.bench.comparison import Comparison, MemoryTarget, RatioTarget
+from tests.bench.comparison import Comparison, DifferenceTarget, MemoryTarget, RatioTarget
 from tests.run import environments
 
 DEADLINE_S = 120
@@ -21,11 +21,12 @@ def test_every_row_is_measured(tmp_path):
               "curl | tar -xz": 1, "curl | pigz -dc | tar -x": 1,
               "ours, Python 3.12": 1, "ours, Python 2.7": 1, "os-xenapi 0.3.4, Python 2.7": 2,
               "tar -cz | curl": 1, "tar -c | pigz | curl": 1,
-              "os-xenapi 0.3.4, get_version": 1, "python -c pass": 5, "ours, get_version": 5,
-              "only xmlrpc.client: loads, dumps": 5}
+              "os-xenapi 0.3.4, get_version": 1, "python -c pass": 10, "ours, get_version": 5,
+              "only xmlrpc.client: loads, dumps": 5,
+              "get_version, which does nothing": 5, "console log": 5, "uptime": 5, "bandwidth of 2,000 interfaces": 5}
     assert {row: rows.count(row) for row in counts} == counts
-    verdicts = re.findall(r"^  target <= \S+(?: MiB)? +(met|MISSED) ", output, re.MULTILINE)
-    assert len(verdicts) == 4 + 8 + 5
+    verdicts = re.findall(r"^  target <= \S+(?: MiB| ms)? +(met|MISSED) ", output, re.MULTILINE)
+    assert len(verdicts) == 4 + 8 + 5 + 5 * 7
     assert output.splitlines()[-1] == "targets: %d met, %d MISSED" % (verdicts.count("met"), verdicts.count("MISSED"))
 
 
@@ -40,13 +41,14 @@ def test_time_and_memory_are_those_of_the_processes():
     spin = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.2: pass"
     hold = "import time; held = bytearray(60 << 20); time.sleep(0.4)"
     comparison = Comparison("test", [_python("spin", spin), _python("hold", hold)], "spin", [
-        RatioTarget("spin", "hold", 10), RatioTarget("hold", "spin", 0.1), MemoryTarget("spin", 64), MemoryTarget("hold", 64)])
+        RatioTarget("spin", "hold", 10), RatioTarget("hold", "spin", 0.1), MemoryTarget("spin", 64), MemoryTarget("hold", 64),
+        DifferenceTarget("spin and on", "spin", 300), DifferenceTarget("spin and on", "spin", 150)])
     outcome = comparison.measure(rounds=2, with_memory=True)
     assert outcome.cpu_s("spin") >= 0.2 > outcome.cpu_s("hold")
     assert outcome.walls_s("hold").low >= 0.4
     assert outcome.walls_s("spin and on").median >= outcome.walls_s("spin").median + 0.2
     assert outcome.peaks["hold"].largest_bytes >= 60 << 20 > outcome.peaks["spin"].largest_bytes > 1 << 20
-    assert [verdict.is_met for verdict in outcome.verdicts()] == [True, False, True, False]
+    assert [verdict.is_met for verdict in outcome.verdicts()] == [True, False, True, False, True, False]
 
 
 def _python(row, program):
