@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from tests.bench.comparison import Comparison, DifferenceTarget, MemoryTarget, RatioTarget
+from tests.harness import fixtures
+from tests.harness import xenstored
 from tests.run import environments
 
 DEADLINE_S = 120
@@ -15,18 +17,21 @@ DEADLINE_S = 120
 
 @pytest.mark.needs("curl", "pigz")
 def test_every_row_is_measured(tmp_path):
+    for kind in xenstored.REAL:
+        fixtures.require_xenstored(kind)
     output = _bench("--data-mib", "4", "--rounds", "1", "--work-dir", str(tmp_path))
     rows = re.findall(r"^ (\S.*?) {2,}\d+\.\d", output, re.MULTILINE)
     counts = {"ours, Python 3.12 (syncs)": 1, "ours, Python 2.7 (syncs)": 1, "os-xenapi 0.3.4, Python 2.7, then sync": 1,
               "curl | tar -xz": 1, "curl | pigz -dc | tar -x": 1,
               "ours, Python 3.12": 1, "ours, Python 2.7": 1, "os-xenapi 0.3.4, Python 2.7": 2,
               "tar -cz | curl": 1, "tar -c | pigz | curl": 1,
-              "os-xenapi 0.3.4, get_version": 1, "python -c pass": 10, "ours, get_version": 5,
+              "os-xenapi 0.3.4, get_version": 1, "python -c pass": 10 + 6, "ours, get_version": 5,
               "only xmlrpc.client: loads, dumps": 5,
-              "get_version, which does nothing": 5, "console log": 5, "uptime": 5, "bandwidth of 2,000 interfaces": 5}
+              "get_version, which does nothing": 5, "console log": 5, "uptime": 5, "bandwidth of 2,000 interfaces": 5,
+              "ours, read_record": 6, "ours, list_records of 1000 keys": 7, "os-xenapi 0.3.4, list_records of 1000 keys": 1}
     assert {row: rows.count(row) for row in counts} == counts
     verdicts = re.findall(r"^  target <= \S+(?: MiB| ms)? +(met|MISSED) ", output, re.MULTILINE)
-    assert len(verdicts) == 4 + 8 + 5 + 5 * 7
+    assert len(verdicts) == 4 + 8 + 5 + 5 * 7 + 13
     assert output.splitlines()[-1] == "targets: %d met, %d MISSED" % (verdicts.count("met"), verdicts.count("MISSED"))
 
 
