@@ -11,6 +11,8 @@ from _json import make_scanner
 
 from dom0_lib import compat
 
+_MAX_DEPTH = 64
+
 
 def dumps(value):
     """`value` (None, bool, int, float, text, list, tuple, or a dict with text keys) as JSON text."""
@@ -54,7 +56,7 @@ def loads(text):
     """The value of a JSON text.  Raises ValueError for anything else, also for Python's NaN and Infinity."""
     text = text.strip(u' \t\n\r')
     try:
-        value, end = make_scanner(_Reading)(text, 0)
+        value, end = _scan(text, 0)
     except StopIteration:  # no value begins there
         raise ValueError('is not JSON')
     except SystemError:  # Python 3.11 looks for json.decoder's class of errors where nobody has imported it
@@ -64,6 +66,40 @@ def loads(text):
     if end != len(text):
         raise ValueError('has more after its JSON')
     return value
+
+
+def from_stored(data):
+    """Bytes that a guest has stored, as callers read them: a JSON text as it stands, anything else as a JSON string of it.
+
+    What is no UTF-8 becomes U+FFFD.  JSON that callers could not read is anything else: with Python's NaN, or nested deeper
+    than 64.
+    """
+    try:
+        text = data.decode('ascii')
+        is_intact = True
+    except UnicodeDecodeError:
+        text = compat.join_surrogates(data.decode('utf-8', 'replace'))
+        is_intact = text.encode('utf-8') == data
+    if not is_intact or not _is_readable(text):
+        return compat.to_text(encode_basestring_ascii(text))
+    # XML has no place for these, and in JSON they are in strings only.
+    return text.replace(u'\ufffe', u'\\ufffe').replace(u'\uffff', u'\\uffff')
+
+
+def _is_readable(text):
+    try:
+        value = loads(text)
+    except ValueError:
+        return False
+    return not _is_deeper(value, _MAX_DEPTH)
+
+
+def _is_deeper(value, levels):
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return not levels or any(_is_deeper(item, levels - 1) for item in value)
 
 
 def _refuse_constant(name):
@@ -78,3 +114,6 @@ class _Reading(object):
     object_hook = object_pairs_hook = None
     parse_float, parse_int = float, int
     parse_constant = staticmethod(_refuse_constant)
+
+
+_scan = make_scanner(_Reading)

@@ -105,18 +105,19 @@ class Operations(object):
         return self._ask(_READ, 'read', path)
 
     def read_all(self, paths):
-        """The values of many records, None where there is none, for little more than the time of one."""
-        attempts = [_attempt('read', path) for path in paths]
-        replies = self._link.exchange(_READ, self._transaction_id, [_terminate(path) for path in paths], attempts)
-        for reply in replies:
-            if isinstance(reply, StoreError) and not isinstance(reply, NotFound):
-                raise reply
-        return [None if isinstance(reply, StoreError) else reply for reply in replies]
+        """The values of many records, None where there is none, in a fraction of the time that reading each takes."""
+        return [None if isinstance(reply, NotFound) else reply for reply in self._ask_all(_READ, 'read', paths, NotFound)]
+
+    def list_all(self, paths):
+        """What list() returns for many records, None where there is none."""
+        replies = self._ask_all(_DIRECTORY, 'list', paths, (NotFound, TooLong))
+        return [_split(reply) if isinstance(reply, bytes) else self._list_parts(path) if isinstance(reply, TooLong) else None
+                for path, reply in zip(paths, replies)]
 
     def write(self, path, value):
         """Make or change a record, and what lacks above it.  Raises TooLong, QuotaExceeded."""
         if len(value) > MAX_VALUE_BYTES:
-            raise TooLong('E2BIG', _attempt('write', path), 'a value has at most %d bytes, this one %d' % (
+            raise TooLong('E2BIG', _attempt('write', _terminate(path)), 'a value has at most %d bytes, this one %d' % (
                 MAX_VALUE_BYTES, len(value)))
         self._ask(_WRITE, 'write', path, value)
 
@@ -144,9 +145,9 @@ class Operations(object):
                 continue
             generation = now
             names += part
-            if part in (b'', b'\0') or part.endswith(b'\0\0'):
+            if part == b'\0' or part.endswith(b'\0\0'):
                 return [name for name in names.split(b'\0') if name]
-        raise self._link.fail('lists %s for more than %g s, as it keeps changing' % (_show(path), self._link.timeout_s))
+        raise self._link.fail('did not list a directory that keeps changing within %g s' % self._link.timeout_s)
 
     def get_permissions(self, path):
         """A list such as [b'n5', b'r0']: the owner and what all others may, then what single domains may.  Raises NotFound."""
@@ -157,7 +158,15 @@ class Operations(object):
         self._ask(_SET_PERMS, 'set permissions of', path, b''.join(_terminate(item) for item in permissions))
 
     def _ask(self, kind, verb, path, more=b''):
-        return self._link.ask(kind, self._transaction_id, _terminate(path) + more, _attempt(verb, path))
+        return self._link.ask(kind, self._transaction_id, _terminate(path) + more, verb)
+
+    def _ask_all(self, kind, verb, paths, accepted):
+        """For each path a payload or one of the accepted errors; another one is raised."""
+        replies = self._link.exchange(kind, self._transaction_id, [_terminate(path) for path in paths], verb)
+        for reply in replies:
+            if isinstance(reply, StoreError) and not isinstance(reply, accepted):
+                raise reply
+        return replies
 
 
 class Connection(Operations):
@@ -239,7 +248,7 @@ class Transaction(Operations):
             return
         try:
             decision = b'F\0' if kind else b'T\0'
-            self._link.ask(_TRANSACTION_END, self._transaction_id, decision, 'carry out a transaction')
+            self._link.ask(_TRANSACTION_END, self._transaction_id, decision, 'carry out')
         except StoreError:
             if not kind:
                 raise
@@ -252,21 +261,24 @@ class ReplyReader(object):
         self._data = b''
 
     def feed(self, data):
-        """Take what has been received next."""
-        self._data += data
+        """[(type, request id, payload)] of the messages that are complete with what has been received next.
 
-    def next_message(self):
-        """(type, request id, payload), or None until more has come.  Raises ValueError for what no daemon sends."""
-        if len(self._data) < _HEADER.size:
-            return None
-        kind, request_id, _, length = _HEADER.unpack_from(self._data)
-        if kind > _DIRECTORY_PART or length > _MAX_REPLY_BYTES:
-            raise ValueError('sent what is no message: type %d, %d bytes' % (kind, length))
-        end = _HEADER.size + length
-        if len(self._data) < end:
-            return None
-        payload, self._data = self._data[_HEADER.size:end], self._data[end:]
-        return kind, request_id, payload
+        Raises ValueError for what no daemon sends.
+        """
+        data = self._data + data
+        messages = []
+        start = 0
+        while len(data) - start >= _HEADER.size:
+            kind, request_id, _, length = _HEADER.unpack_from(data, start)
+            if kind > _DIRECTORY_PART or length > _MAX_REPLY_BYTES:
+                raise ValueError('sent what is no message: type %d, %d bytes' % (kind, length))
+            end = start + _HEADER.size + length
+            if end > len(data):
+                break
+            messages.append((kind, request_id, data[start + _HEADER.size:end]))
+            start = end
+        self._data = data[start:]
+        return messages
 
 
 class _Link(object):
@@ -275,6 +287,7 @@ class _Link(object):
     def __init__(self, timeout_s):
         self.timeout_s = timeout_s
         self._reader = ReplyReader()
+        self._messages = []  # received and not looked at, the first one last
         self._request_id = 0
         self._events = []
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -300,36 +313,44 @@ class _Link(object):
         self.close()
         return errors.RetryableError('xenstored %s' % reason)
 
-    def ask(self, kind, transaction_id, payload, attempt):
+    def ask(self, kind, transaction_id, payload, verb):
         """The payload of the reply to one request.  Raises StoreError."""
-        reply, = self.exchange(kind, transaction_id, [payload], [attempt])
+        reply, = self.exchange(kind, transaction_id, [payload], verb)
         if isinstance(reply, StoreError):
             raise reply
         return reply
 
-    def exchange(self, kind, transaction_id, payloads, attempts):
-        """For each payload, sent as a request of this kind: the reply's payload, or a StoreError."""
+    def exchange(self, kind, transaction_id, payloads, verb):
+        """For each payload, sent as a request of this kind: the reply's payload, or a StoreError.  verb: for errors."""
         ends_at = compat.monotonic_s() + self.timeout_s
-        for payload, attempt in zip(payloads, attempts):
+        for payload in payloads:
             if len(payload) > MAX_PAYLOAD_BYTES:
-                raise TooLong('E2BIG', attempt, 'a request has at most %d bytes, this one %d' % (MAX_PAYLOAD_BYTES, len(payload)))
+                raise TooLong('E2BIG', _attempt(verb, payload), 'a request has at most %d bytes, this one %d' % (
+                    MAX_PAYLOAD_BYTES, len(payload)))
         replies = []
         for start in range(0, len(payloads), _PIPELINE):
-            self._send(kind, transaction_id, payloads[start:start + _PIPELINE], ends_at)
-            for attempt in attempts[start:start + _PIPELINE]:
-                replies.append(self._receive_reply(kind, attempt, ends_at))
+            batch = payloads[start:start + _PIPELINE]
+            self._send(kind, transaction_id, batch, ends_at)
+            for payload in batch:
+                reply = self._receive_reply(kind, ends_at)
+                if isinstance(reply, bytes):
+                    replies.append(reply)
+                else:
+                    replies.append(_CLASSES.get(reply, StoreError)(reply, _attempt(verb, payload)))
         return replies
 
     def _send(self, kind, transaction_id, payloads, ends_at):
-        first_id = self._request_id + 1
-        self._request_id += len(payloads)
-        self._next_reply_id = first_id
-        data = b''.join(_HEADER.pack(kind, (first_id + number) & 0xffffffff, transaction_id, len(payload)) + payload
-                        for number, payload in enumerate(payloads))
+        request_id = self._request_id
+        pieces = []
+        for payload in payloads:
+            request_id = request_id + 1 & 0xffffffff
+            pieces += [_HEADER.pack(kind, request_id, transaction_id, len(payload)), payload]
+        data = b''.join(pieces)
         while data:
             data = data[self._wait_for('send', data, ends_at):]
 
-    def _receive_reply(self, kind, attempt, ends_at):
+    def _receive_reply(self, kind, ends_at):
+        """The payload of the reply to the next request, bytes, or the name of an error, text."""
         while True:
             message = self._receive(ends_at)
             if message is None:
@@ -338,14 +359,11 @@ class _Link(object):
             if reply_kind != _WATCH_EVENT:
                 break
             self._keep_event(payload)
-        if reply_id != self._next_reply_id & 0xffffffff or reply_kind not in (kind, _ERROR):
+        self._request_id = self._request_id + 1 & 0xffffffff
+        if reply_id != self._request_id or reply_kind not in (kind, _ERROR):
             raise self.fail('answered request %d of type %d with number %d, type %d' % (
-                self._next_reply_id & 0xffffffff, kind, reply_id, reply_kind))
-        self._next_reply_id += 1
-        if reply_kind == kind:
-            return payload
-        name = compat.to_text(payload.rstrip(b'\0'))[:_SHOWN_CHARACTERS]
-        return _CLASSES.get(name, StoreError)(name, attempt)
+                self._request_id, kind, reply_id, reply_kind))
+        return payload if reply_kind == kind else payload.rstrip(b'\0').decode('ascii', 'replace')[:_SHOWN_CHARACTERS]
 
     def wait_event(self, timeout_s):
         ends_at = compat.monotonic_s() + timeout_s
@@ -368,37 +386,35 @@ class _Link(object):
 
     def _receive(self, ends_at):
         """The next message; None when the time is up."""
-        while True:
-            try:
-                message = self._reader.next_message()
-            except ValueError as error:
-                raise self.fail(str(error))
-            if message:
-                return message
+        while not self._messages:
             data = self._wait_for('recv', _RECEIVE_BYTES, ends_at)
             if data is None:
                 return None
             if not data:
                 raise self.fail('has closed the connection')
-            self._reader.feed(data)
+            try:
+                self._messages = self._reader.feed(data)[::-1]
+            except ValueError as error:
+                raise self.fail(str(error))
+        return self._messages.pop()
 
     def _wait_for(self, operation, argument, ends_at):
         """What the socket's operation returns; when the time is up, None for recv."""
         while True:
             if self._socket is None:
                 raise errors.RetryableError('the connection to xenstored is closed')
-            left_s = ends_at - compat.monotonic_s()
             try:
-                # A timeout of 0 would mean that nothing is waited for, and raise another error.
-                self._socket.settimeout(max(left_s, 0.001))
+                self._socket.settimeout(max(ends_at - compat.monotonic_s(), 0))
                 return getattr(self._socket, operation)(argument)
-            except _socket.timeout:
-                if operation == 'recv':
-                    return None
-                raise self.fail('did not take a request within %g s' % self.timeout_s)
             except EnvironmentError as error:
-                if error.errno != errno.EINTR:  # Python 2 does not resume after a signal
+                if error.errno == errno.EINTR:  # Python 2 does not resume after a signal
+                    continue
+                # With a timeout of 0 nothing is waited for, and the error is another one.
+                if not isinstance(error, _socket.timeout) and error.errno != errno.EAGAIN:
                     raise self.fail('has gone: %s' % compat.to_text(error))
+            if operation == 'recv':
+                return None
+            raise self.fail('did not take a request within %g s' % self.timeout_s)
 
 
 def _terminate(text):
@@ -413,9 +429,6 @@ def _split(payload):
     return payload.split(b'\0')[:-1]
 
 
-def _attempt(verb, path):
-    return '%s %s' % (verb, _show(path))
-
-
-def _show(path):
-    return compat.to_text(path)[:_SHOWN_CHARACTERS]
+def _attempt(verb, payload):
+    """What a request was to do, for an error."""
+    return '%s %s' % (verb, compat.to_text(payload.partition(b'\0')[0] or b'a transaction')[:_SHOWN_CHARACTERS])

@@ -74,6 +74,9 @@ ARGUMENTS = {
     'host': (u'10.0.0.7', [u'', u'-oProxyCommand=reboot', u'a b', u'a;b', u'a\n', u'root@a', u'a:b', u'a:0', u'a:99999', u'a:22:22x',
                            u'a/b', u'[::1', u'[a]', u'::1 ', u'h\xf6st', u'a' * 254, 5, [u'a']]),
     'seq_num': (0, [u'', u'16', u'-1', u'0x1', u'1.0', u'\u0661', 16, -1, True, 1.5, [0]]),
+    'path': (u'vm-data/hostname', [u'', u'/vm-data', u'../6/vm-data', u'vm-data//x', u'a.b', u'x' * 2049, 5, [u'x']]),
+    'ignore_missing_path': (u'False', [u'', u'yes', u'0', 1, [True]]),
+    'value': (u'{"a": "b"}', [u'x' * 2049, u'\xe9' * 1025, 5, [u'x']]),
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
     'id': (UUID_A, [u'', u'../name', u'a/b', u'a b', u'x\n', 5]),
     'timeout': (u'5', [u'', u'0', u'-1', u'soon', u'1e3', u'86401', True]),
@@ -131,6 +134,10 @@ CALLS = {
     ('agent.py', 'inject_file'): _OF_A_GUEST,
     ('agent.py', 'agentupdate'): _OF_A_GUEST,
     ('workarounds.py', 'safe_copy_vdis'): {},
+    ('xenstore.py', 'read_record'): {},
+    ('xenstore.py', 'write_record'): {},
+    ('xenstore.py', 'list_records'): {'path': (u'', [u'/vm-data', u'../6/vm-data', u'vm-data/', u'a.b', u'x' * 2049, 5, [u'x']])},
+    ('xenstore.py', 'delete_record'): {},
 }
 
 
@@ -234,6 +241,17 @@ EXCHANGES = [
            b"S'11111111-2222-4333-8444-555555555555'\np11\nass.</value></member>"),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'safe_copy_vdis', b'ArgumentError',
               b"argument 'uuid_stack': needs a list of uuids (got [])")),
+    ('False means it', 'xenstore.py',
+     _call(b'read_record', b'<member><name>dom_id</name><value>5</value></member><member><name>path</name><value>vm-data/x</value>'
+           b'</member><member><name>ignore_missing_path</name><value>False</value></member>' + _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'read_record', b'RetryableError',
+              b'xenstored cannot be reached at /var/run/xenstored/socket: [Errno 2] No such file or directory')),
+    ('a path that leads out', 'xenstore.py',
+     _call(b'delete_record', b'<member><name>dom_id</name><value>5</value></member><member><name>path</name><value>../6</value>'
+           b'</member>'),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'delete_record', b'ArgumentError',
+              b"argument 'path': needs a path below the domain's: letters, digits, \"-\", \"_\", \"@\", between them \"/\"; "
+              b'2048 at most (got ../6)')),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
     ('no arguments', 'agent.py', _call(b'version', _HOST),

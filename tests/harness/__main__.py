@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from tests.harness import xenstored
 from tests.harness.pool import Pool
 
 _BANNER = """\
@@ -54,6 +55,8 @@ def _parse_arguments():
     parser.add_argument("--namespace", action="store_true",
                         help="for plug-ins that do not know DOM0_ROOT: mount the host's files over this machine's for them, "
                              "and give them PATH alone (needs root)")
+    parser.add_argument("--xenstore", default="stand-in", choices=xenstored.KINDS,
+                        help="what answers at /var/run/xenstored/socket (default: %(default)s)")
     options = parser.parse_args()
     python = shutil.which(options.python)
     if not python:
@@ -84,7 +87,7 @@ def main():
     try:
         pool = Pool(hosts=options.hosts, python=options.python, plugins=not options.plugins, plugin_dirs=options.plugins,
                     root=options.root, ip=options.ip, port=options.port, python36_locale=options.python36_locale,
-                    has_namespace=options.namespace)
+                    has_namespace=options.namespace, xenstore=options.xenstore)
         with pool:
             _print_banner(pool, bool(options.plugins), options.root is not None)
             ended.wait()

@@ -79,15 +79,7 @@ def start(monkeypatch):
 
 def read_messages(data, size):
     reader = xenstore.ReplyReader()
-    messages = []
-    for start in range(0, len(data), size):
-        reader.feed(data[start:start + size])
-        while True:
-            found = reader.next_message()
-            if found is None:
-                break
-            messages.append(found)
-    return messages
+    return [found for start in range(0, len(data), size) for found in reader.feed(data[start:start + size])]
 
 
 @pytest.mark.parametrize('size', [1, 15, 16, 17, 4096, 1 << 20])
@@ -99,10 +91,8 @@ def test_messages_come_in_any_pieces(size):
 @pytest.mark.parametrize('data', [
     message(23, 1, b''), message(0xffffffff, 1, b''), HEADER.pack(READ, 1, 0, (16 << 20) + 1), b'HTTP/1.1 400 Bad Request\r\n'])
 def test_what_is_no_message(data):
-    reader = xenstore.ReplyReader()
-    reader.feed(data)
     with pytest.raises(ValueError):
-        reader.next_message()
+        xenstore.ReplyReader().feed(data)
 
 
 @pytest.mark.parametrize('case, answer', [

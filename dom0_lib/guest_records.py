@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's records in xenstore, below /local/domain/<its number>.
+
+Callers read JSON: a stored text that is JSON is returned as it stands, any other as a JSON string.
+"""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import json_reply
+from dom0_lib import xenstore
+
+# What callers compare with when there is no record.
+_MISSING = u'"None"'
+
+_TIMEOUT_S = 10
+# How long a guest that writes all the time can keep us.
+_CHANGES_S = 5
+_TOKEN = b'list'
+# A guest's quota is 1000 records with OCaml's xenstored and about as many with C's; dom0 has more.
+_MAX_RECORDS = 20000
+_MAX_REPLY_BYTES = 4 << 20
+
+
+def read(_session_ref, dom_id, path, ignore_missing_path):
+    """A record's value as JSON text; '"None"' if there is none and `ignore_missing_path` is set.
+
+    Raises errors.PluginError, errors.RetryableError, as all calls here do.
+    """
+    with xenstore.connect(_TIMEOUT_S) as store:
+        try:
+            return json_reply.from_stored(store.read(_locate(dom_id, path)))
+        except xenstore.NotFound:
+            if not ignore_missing_path:
+                raise
+            return _MISSING
+
+
+def write(_session_ref, dom_id, path, value):
+    """Set a record to a text; returns what read() would.  A domain that is not there gets no records."""
+    data = compat.join_surrogates(value).encode('utf-8')
+
+    def change(changes):
+        # Nobody would ever remove them, and the next domain of that number would find them.
+        if changes.read_all([_locate(dom_id)]) == [None]:
+            raise errors.PluginError('there is no domain %d' % dom_id)
+        changes.write(_locate(dom_id, path), data)
+
+    with xenstore.connect(_TIMEOUT_S) as store:
+        store.transact(change, _CHANGES_S)
+    return json_reply.from_stored(data)
+
+
+def delete(_session_ref, dom_id, path):
+    """Remove a record and what is below it, if it is there; returns the JSON of an empty text."""
+    with xenstore.connect(_TIMEOUT_S) as store:
+        try:
+            store.remove(_locate(dom_id, path))
+        except xenstore.NotFound:
+            pass
+    return u'""'
+
+
+def list_all(_session_ref, dom_id, path):
+    """All records below one, as they were at one moment: JSON text of an object with their paths from there and their values."""
+    top = _locate(dom_id, path)
+    with xenstore.connect(_TIMEOUT_S) as store:
+        records = _collect_at_once(store, top)
+    members = []
+    left_bytes = _MAX_REPLY_BYTES
+    for place in sorted(records):
+        # xenstore has no names that JSON would write in another way.
+        members.append(u'"%s": %s' % (place[len(top) + 1:].decode('ascii'), json_reply.from_stored(records[place])))
+        left_bytes -= len(members[-1])
+        if left_bytes < 0:
+            raise _too_much(top, '%d MiB' % (_MAX_REPLY_BYTES >> 20))
+    return u'{%s}' % u', '.join(members)
+
+
+def _collect_at_once(store, top):
+    """{path: value} of all below `top` at one moment.
+
+    A watch tells of every change before the daemon answers what is asked next: without an event between the first question and
+    the last answer there was no change.  In a transaction the same takes C's daemon three times as long.
+    """
+    ends_at = compat.monotonic_s() + _CHANGES_S
+    store.watch(top, _TOKEN)
+    store.wait_event(_TIMEOUT_S)  # the one that every watch begins with
+    while True:
+        records = _collect(store, top)
+        # OCaml's tells nobody of what goes with its domain.
+        has_changed = None in records.values()
+        while store.wait_event(0):
+            has_changed = True
+        if not has_changed:
+            return records
+        if compat.monotonic_s() >= ends_at:
+            raise errors.RetryableError('the records below %s have changed all the time for %d s' % (
+                compat.to_text(top), _CHANGES_S))
+
+
+def _collect(store, top):
+    """{path: value}, level by level; the value of a record that has gone meanwhile is None."""
+    level = [_join(top, name) for name in store.list(top)]
+    records = {}
+    while level:
+        if len(records) + len(level) > _MAX_RECORDS:
+            raise _too_much(top, '%d records' % _MAX_RECORDS)
+        records.update(zip(level, store.read_all(level)))
+        below = []
+        for place, names in zip(level, store.list_all(level)):
+            if names is None:
+                records[place] = None
+            else:
+                below += [_join(place, name) for name in names]
+        level = below
+    return records
+
+
+def _too_much(top, limit):
+    return errors.PluginError('below %s is more than %s: list a part of it' % (compat.to_text(top), limit))
+
+
+def _locate(dom_id, path=u''):
+    return ('/local/domain/%d/%s' % (dom_id, path)).rstrip('/').encode('ascii')
+
+
+def _join(place, name):
+    return place + b'/' + name
