@@ -53,13 +53,13 @@ def write(_session_ref, dom_id, path, value):
 
 
 def delete(_session_ref, dom_id, path):
-    """Remove a record and what is below it, if it is there; returns the JSON of an empty text."""
+    """Remove a record and what is below it, if it is there; returns an empty text."""
     with xenstore.connect(_TIMEOUT_S) as store:
         try:
             store.remove(_locate(dom_id, path))
         except xenstore.NotFound:
             pass
-    return u'""'
+    return u''
 
 
 def list_all(_session_ref, dom_id, path):

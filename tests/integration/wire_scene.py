@@ -156,3 +156,9 @@ class Scene(object):
 
     def _prepare_netwrap_run_command(self):
         self._add_program("ip", r"1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default")
+
+    def _prepare_xenstore_read_record(self):
+        store = self.pool.hosts[0].xenstore
+        store.introduce(7)
+        with store.client() as client:
+            client.write(b"/local/domain/7/vm-data/hostname", b"web-1")

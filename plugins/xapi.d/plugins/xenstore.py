@@ -33,7 +33,6 @@ CALLS = {
         'dom0_lib.guest_records:delete',
         Arg('dom_id', args.DOM_ID),
         Arg('path', record_args.PATH),
-        replies_text=True,
     ),
 }
 
