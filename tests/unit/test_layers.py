@@ -28,8 +28,8 @@ ROWS = [
     ('L3', ['boot_directory', 'vhd_chain']),
     ('L3', ['arrivals']),
     ('L3', ['publication']),
-    ('L4', ['collection_state', 'console_log', 'disk_copy', 'disk_format', 'firewall_tables', 'guest_agent', 'guest_kernel', 'guest_records',
-            'host_config', 'host_data', 'host_network', 'host_power', 'image_transfer', 'net_counters', 'netwrap',
+    ('L4', ['collection_state', 'console_log', 'disk_copy', 'disk_format', 'firewall_tables', 'guest_agent', 'guest_kernel',
+            'guest_records', 'host_config', 'host_data', 'host_network', 'host_power', 'image_transfer', 'net_counters', 'netwrap',
             'pci_devices', 'plugin_version', 'pool_join', 'vm_move']),
     ('top', ['plugin']),
 ]
