@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network namespace for this thread: what it starts has interfaces, rules, sets and connections of its own."""
+"""A network namespace for this thread: what it starts has interfaces, rules, sets and connections of its own, and a loopback."""
 
 import contextlib
 import ctypes
 import os
+import subprocess
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -16,6 +17,7 @@ def entered():
     try:
         _check(_libc.unshare(_CLONE_NEWNET))
         try:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=60)
             yield
         finally:
             _check(_libc.setns(outside, _CLONE_NEWNET))
