@@ -22,6 +22,8 @@ HARNESS_REQUIREMENTS = [
 TEST_REQUIREMENTS = [
     "hypothesis >= 6.31, < 7",
     "mock >= 5, < 6",
+    # An independent reader of what ipxe.py makes.
+    "pycdlib >= 1.14, < 2",
     "pytest >= 7.4, < 10",
     "pytest-timeout >= 2.1, < 3",
     "pytest-xdist >= 3.5, < 4",

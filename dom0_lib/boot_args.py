@@ -15,6 +15,12 @@ _MAX_NAME = 255
 _MAX_LABEL = 16
 # What a partition table of the DOS kind can say.
 _MAX_SECTOR = (1 << 32) - 1
+_MAX_URL = 1000
+# What iPXE can fetch from.
+_BOOT_SCHEMES = ('http', 'https', 'ftp', 'tftp', 'nfs')
+# nova's setting for it holds a name, "and optionally path".
+_ISO_MAKERS = ('mkisofs', 'genisoimage', 'xorrisofs')
+_PROGRAM_DIRECTORIES = ('/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin')
 _DEVICE_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:+/')
 
 
@@ -122,7 +128,46 @@ def _check_label(value):
     return value
 
 
-UUID = args.UUID
+def _check_ipv4(value):
+    if _parse_ipv4(value) is None:
+        raise ValueError('needs an IPv4 address')
+    return value
+
+
+def _check_netmask(value):
+    bits = _parse_ipv4(value)
+    if not bits or (bits | (bits - 1)) != 0xffffffff:
+        raise ValueError('needs the mask of an IPv4 network')
+    return value
+
+
+def _parse_ipv4(value):
+    """The 32 bits of an address in its one usual form, four decimal numbers; None for anything else."""
+    parts = value.split(u'.') if isinstance(value, compat.text_type) else []
+    numbers = [args.to_number(part, 3) for part in parts]
+    if len(parts) != 4 or any(number is None or number > 255 or part != str(number) for part, number in zip(parts, numbers)):
+        return None
+    return numbers[0] << 24 | numbers[1] << 16 | numbers[2] << 8 | numbers[3]
+
+
+def _check_boot_url(value):
+    """Text that is one word of an iPXE script, whatever it is: a space would begin another, a line's end another command."""
+    if not isinstance(value, compat.text_type) or value.partition(u'://')[0] not in _BOOT_SCHEMES:
+        raise ValueError('needs a URL that begins with one of %s' % ', '.join(scheme + '://' for scheme in _BOOT_SCHEMES))
+    if len(value) > _MAX_URL or not all(u'!' <= c <= u'~' for c in value):
+        raise ValueError('needs a URL of at most %d printable ASCII characters without spaces' % _MAX_URL)
+    return value
+
+
+def _check_iso_maker(value):
+    if not isinstance(value, compat.text_type):
+        raise ValueError('needs text')
+    directory, slash, name = value.rpartition(u'/')
+    if name not in _ISO_MAKERS or slash and directory not in _PROGRAM_DIRECTORIES:
+        raise ValueError('needs one of %s, alone or in one of %s' % (', '.join(_ISO_MAKERS), ', '.join(_PROGRAM_DIRECTORIES)))
+    return value
+
+
 VDI_REF = args.Kind(_check_ref)
 BYTE_COUNT = args.Kind(_check_byte_count)
 AGE_S = args.Kind(_check_age)
@@ -137,4 +182,8 @@ PARTITION_NUMBER = args.Kind(_check_partition_number)
 PARTITION_END = args.Kind(_check_end)
 FILE_SYSTEM = args.Kind(_check_file_system)
 OPTIONAL_LABEL = args.Kind(_or_absent(_check_label))
+IPV4 = args.Kind(_check_ipv4)
+NETMASK = args.Kind(_check_netmask)
+BOOT_URL = args.Kind(_check_boot_url)
+ISO_MAKER = args.Kind(_check_iso_maker)
 NAMES = args.Kind(_check_names, structured=True)

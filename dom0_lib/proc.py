@@ -70,6 +70,15 @@ def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_outp
     return completed
 
 
+def require(command):
+    """Raises errors.CommandNotFound unless run() would find the program."""
+    _find(command, _search_path())
+
+
+def _search_path():
+    return os.environ.get('PATH', os.defpath)
+
+
 class _Program(object):
     """A program that runs: our ends of its streams, as descriptors, and how it ended."""
 
@@ -82,7 +91,7 @@ class _Program(object):
         self._open = set()
 
     def start(self, argv, has_input):
-        search_path = os.environ.get('PATH', os.defpath)
+        search_path = _search_path()
         path = _find(self.command, search_path)
         if has_input:
             stdin, self.stdin = self._make_pipe()

@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from tests import conftest
+from tests.integration import plugin_memory
 from tests.integration import transfer_cases as cases
 from tests.integration.kernel_host import BOOT_GUEST, DETACH_WAIT_S, DISK_BYTES, KERNEL, MIB, PLUGIN, open_kernel_host
 
@@ -82,6 +83,14 @@ def test_sizes(kernel_host, size_bytes):
     vdi_uuid, ref = kernel_host.add_disk()
     kernel_host.copy(ref, size_bytes, cached_image="")
     assert kernel_host.read(vdi_uuid) == KERNEL.ljust(DISK_BYTES, b"\0")[:size_bytes]
+
+
+def test_memory_does_not_grow_with_the_size(any_host):
+    task = any_host.pool.login().xenapi.task.create("copy", "")
+    ref = any_host.add_disk(size_bytes=100 * MIB)[1]
+    with plugin_memory.watched(any_host.host) as peak:
+        any_host.copy(ref, 100 * MIB, task=task)
+    assert 0 < peak.kib < 32 * 1024
 
 
 def test_larger_than_the_disk(kernel_host, disk):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 # package: names, with spaces between them
+# name: of a program, or the path of a file.
 Tool = collections.namedtuple("Tool", "name package purpose")
 
 TOOLS = (
@@ -18,6 +19,8 @@ TOOLS = (
     Tool("dnf", "dnf", "a reader of supplemental packs that nobody here wrote"),
     Tool("dumpe2fs", "e2fsprogs", "the judge of file systems made on partitions"),
     Tool("gcc", "gcc libc6-dev", "libraries that let a real xenstored run without a hypervisor, and a disk fail"),
+    Tool("genisoimage", "genisoimage", "boot ISOs"),
+    Tool("/usr/lib/ISOLINUX/isolinux.bin", "isolinux", "boot ISOs"),
     Tool("gpg", "gpg", "the signatures of supplemental packs"),
     Tool("ip", "iproute2", "a command of neutron's"),
     Tool("ipset", "ipset", "a command of neutron's"),
@@ -43,7 +46,8 @@ INSTALL_DEADLINE_S = 900
 def list_missing():
     # Debian keeps some tools where only root's PATH looks.
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [tool for tool in TOOLS if not shutil.which(tool.name, path=path)]
+    return [tool for tool in TOOLS
+            if not (os.path.exists(tool.name) if os.path.isabs(tool.name) else shutil.which(tool.name, path=path))]
 
 
 def install(tools):

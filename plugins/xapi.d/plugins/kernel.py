@@ -20,7 +20,7 @@ CALLS = {
     'create_kernel_ramdisk': Call(
         'dom0_lib.guest_kernel:create',
         Arg('cached-image', args.IMAGE_ID),
-        Arg('new-image-uuid', boot_args.UUID),
+        Arg('new-image-uuid', args.UUID),
         replies_text=True,
     ),
     'remove_kernel_ramdisk': Call(
