@@ -99,7 +99,7 @@ class _Guest(object):
 
     @property
     def left_s(self):
-        return self._ends_at - compat.monotonic_s()
+        return max(self._ends_at - compat.monotonic_s(), 0)
 
     def ask(self, request_id, name, value):
         """The text of the agent's answer to one command."""
@@ -151,7 +151,7 @@ class _Exchange(object):
             except xenstore.Unavailable:
                 if not self._is_written:
                     raise
-                if self._guest.left_s <= 0:
+                if not self._guest.left_s:
                     raise self._time_out(', and xenstored is gone')
             time.sleep(_RECONNECT_EVERY_S)
             # Whoever restarts the daemon may have to fill it again.
@@ -176,8 +176,6 @@ class _Exchange(object):
             if answer:
                 return answer
             wait_s = self._guest.left_s
-            if wait_s <= 0:
-                raise self._time_out()
             if name is None:
                 if compat.monotonic_s() >= doubtful_until:
                     raise self._tell_reboot()
@@ -185,6 +183,8 @@ class _Exchange(object):
             if count > _PATIENCE_EVENTS:
                 _let_pass(store, min(wait_s, _PAUSE_S))
             store.wait_event(wait_s)
+            if not self._guest.left_s:
+                raise self._time_out()
 
     def clean_up(self):
         """Remove what the exchange has left; a failure is only logged."""

@@ -25,13 +25,13 @@ class DemoFailed(Exception):
     """The demo did not show what it should; one line of text."""
 
 
-def call_plugin(scene, function, arguments):
+def call_plugin(scene, function, arguments, plugin="glance.py"):
     """Raises XenAPI.Failure."""
-    return scene.session.xenapi.host.call_plugin(scene.pool.hosts[0].ref, "glance.py", function, arguments)
+    return scene.session.xenapi.host.call_plugin(scene.pool.hosts[0].ref, plugin, function, arguments)
 
 
-def show_call(scene, function, arguments):
-    scene.screen.say('  host.call_plugin(host, "glance.py", "%s", {' % function)
+def show_call(scene, function, arguments, plugin="glance.py"):
+    scene.screen.say('  host.call_plugin(host, "%s", "%s", {' % (plugin, function))
     for name, text in arguments.items():
         scene.screen.say("      %-16s %s" % ('"%s":' % name, text if len(text) <= 55 else text[:51] + " ..."))
 

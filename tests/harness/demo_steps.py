@@ -11,6 +11,7 @@ import textwrap
 
 import XenAPI
 
+from tests.harness import demo_agent
 from tests.harness import demo_disk
 from tests.harness import demo_image
 from tests.harness import demo_scene
@@ -57,6 +58,7 @@ def run(data_bytes, start_cleanup):
         demo_scene.compare_content(scene, vdi, disk)
         demo_tasks.show_cancellation(scene, archive, len(disk.chain))
         _show_refusal(scene, foreign_vdi)
+        demo_agent.show_password(scene)
     screen.title("Done in %.0f s, and nothing is left behind. Try next" % screen.seconds)
     screen.say(_NEXT)
 

@@ -9,6 +9,8 @@ request's id and its bytes, which the guest's thread calls for each request.
 """
 
 import collections
+import contextlib
+import secrets
 import threading
 import time
 
@@ -154,13 +156,15 @@ def answer_bytes(given):
     return behave
 
 
-def flood(guest, request_id, data):
-    """Fill what xenstore lets the guest have, then try to answer."""
-    try:
-        for number in range(100000):
-            guest.client.write(b"data/guest/%06d" % number, b"x" * 100)
-    except xenstore_client.Refused:
-        answer(guest, request_id, data)
+def fill(guest, request_id, data):
+    """Fill all that xenstore lets the guest have, what the request took as well, and then try to answer."""
+    for _ in range(2):
+        with contextlib.suppress(xenstore_client.Refused):
+            while True:
+                guest.client.write(b"data/guest/" + secrets.token_hex(4).encode("ascii"), b"")
+        guest.remove_request(request_id)
+    with contextlib.suppress(xenstore_client.Refused):
+        guest.write_answer(request_id, guest.agent.answer(data))
 
 
 def touch_all_the_time(guest, request_id, data):

@@ -24,6 +24,11 @@ CANCELLATION = (
     r"\n  When it was cancelled, [0-9.]+ MB of VHDs were in the SR already\."
     r"\n  The SR is as it was: 10 files, none changed, none more\.\n")
 
+PASSWORD = (
+    r"\n  agent    has answered .*\n  reply    {\"returncode\": \"D0\", \"message\": \"[0-9]+\"}\n(?:.*\n)+"
+    r"  agent    has answered .*\n  reply    {\"returncode\": \"0\", \"message\": \"\"}"
+    r"\n  chosen here +([a-z2-9]{12})\n  what dom0 passed on +[A-Za-z0-9+/]{22}==\n  set in the guest +\1\n")
+
 
 @pytest.fixture
 def directory():
@@ -60,6 +65,7 @@ def test_a_disk_arrives_as_it_was(directory):
     assert len(re.findall(r"  base copy  ", output)) == 2
     assert re.search(r"\n  export +4 VHDs, gzip level 1", output)
     assert re.search(CANCELLATION, output)
+    assert re.search(PASSWORD, output)
     assert re.search(r"\n      UnsafeImage\n      0\.vhd: .*\n.*\n  The SR is as it was: 10 files", output)
     assert os.listdir(directory) == []
     # A pipe gets plain lines, and a terminal has room for them.
@@ -89,7 +95,8 @@ def test_a_terminal_gets_bars(directory):
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")
 
 
-@pytest.mark.parametrize("title", ["A disk with files", "      \"extra_headers\"", "      \"task\"", "  from a service"])
+@pytest.mark.parametrize("title", [
+    "A disk with files", "      \"extra_headers\"", "      \"task\"", "  from a service", "  guest    domain"])
 def test_an_interruption_leaves_nothing(directory, title):
     process = start(directory, "--size", "24", stdout=subprocess.PIPE)
     for line in process.stdout:
