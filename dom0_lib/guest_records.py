@@ -82,7 +82,7 @@ def _collect_at_once(store, top):
     """{path: value} of all below `top` at one moment.
 
     A watch tells of every change before the daemon answers what is asked next: without an event between the first question and
-    the last answer there was no change.  In a transaction the same takes C's daemon three times as long.
+    the last answer there was no change.  In a transaction the same takes C's daemon more than twice as long.
     """
     ends_at = compat.monotonic_s() + _CHANGES_S
     store.watch(top, _TOKEN)

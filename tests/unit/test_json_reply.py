@@ -107,3 +107,33 @@ def test_reading_needs_no_module():
     program = ('import sys; sys.modules.pop("json", None); from dom0_lib import json_reply; json_reply.loads(u\'{"a": [1, 2.5]}\'); '
                'print("json" in sys.modules)')
     assert subprocess.check_output([sys.executable, '-c', program], cwd=CHECKOUT) == b'False\n'
+
+
+@settings(max_examples=200)
+@given(st.one_of(st.binary(max_size=40), st.lists(st.sampled_from(PIECES), max_size=8).map(u''.join).map(
+    lambda text: text.encode('utf-8')), PLAIN_DATA.map(lambda value: json_reply.dumps(value).encode('ascii'))))
+def test_whatever_is_stored_can_be_read(data):
+    text = json_reply.from_stored(data)
+    # What XML and XAPI carry as it is.
+    assert not [c for c in text if c < u' ' and c not in u'\t\n\r' or c in u'\ufffe\uffff']
+    value = json.loads(text, parse_constant=lambda name: {}[name])
+    try:
+        assert typed(value) == typed(json_reply.loads(data.decode('utf-8')))
+    except ValueError:
+        if u'\ufffd' not in text and u'\\ufffd' not in text:
+            assert value == data.decode('utf-8')
+
+
+@pytest.mark.parametrize('data, text', [
+    (b'{"a": 1}', u'{"a": 1}'), (b' 4\n', u' 4\n'), (b'', u'""'), (b'vm', u'"vm"'), (b'NaN', u'"NaN"'), (b'[NaN]', u'"[NaN]"'),
+    (b'\xff', u'"\\ufffd"'), (b'"\xff"', u'"\\"\\ufffd\\""'), (b'\0\x1b', u'"\\u0000\\u001b"'),
+    (u'"\xe9"'.encode('utf-8'), u'"\xe9"'), (u'["\ufffe"]'.encode('utf-8'), u'["\\ufffe"]'), (u'\ufffe'.encode('utf-8'), u'"\\ufffe"'),
+    (b'[' * 64 + b']' * 64, u'[' * 64 + u']' * 64), (b'[' * 66 + b']' * 66, u'"' + u'[' * 66 + u']' * 66 + u'"'),
+    (b'{"a":' * 66 + b'1' + b'}' * 66, None), (b'[' * 5000, u'"' + u'[' * 5000 + u'"'), (b'[' * 2000 + b']' * 2000, None),
+])
+def test_what_a_guest_stored(data, text):
+    found = json_reply.from_stored(data)
+    if text is None:
+        assert json.loads(found) == data.decode('ascii')
+    else:
+        assert found == text

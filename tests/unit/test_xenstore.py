@@ -18,6 +18,7 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib import xenstore
+from dom0_lib import xenstore_link
 
 HEADER = struct.Struct('=IIII')
 READ, TRANSACTION_START, WRITE, WATCH_EVENT, ERROR = 2, 6, 11, 15, 16
@@ -78,7 +79,7 @@ def start(monkeypatch):
 
 
 def read_messages(data, size):
-    reader = xenstore.ReplyReader()
+    reader = xenstore_link.ReplyReader()
     return [found for start in range(0, len(data), size) for found in reader.feed(data[start:start + size])]
 
 
@@ -92,7 +93,7 @@ def test_messages_come_in_any_pieces(size):
     message(23, 1, b''), message(0xffffffff, 1, b''), HEADER.pack(READ, 1, 0, (16 << 20) + 1), b'HTTP/1.1 400 Bad Request\r\n'])
 def test_what_is_no_message(data):
     with pytest.raises(ValueError):
-        xenstore.ReplyReader().feed(data)
+        xenstore_link.ReplyReader().feed(data)
 
 
 @pytest.mark.parametrize('case, answer', [

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to and from xenstored; the only module that knows how they look (xen/include/public/io/xs_wire.h).
+
+A message is a header of four 32 bit words in the machine's order, and a payload:
+
+    type   request id   transaction id   length of the payload
+
+In a payload texts end with a NUL; the value of a record, which may hold any byte, does not.
+"""
+
+from __future__ import absolute_import, division
+
+import errno
+import struct
+
+import _socket
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+
+DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, TRANSACTION_START, TRANSACTION_END = range(1, 8)
+WRITE, MKDIR, RM, SET_PERMS, WATCH_EVENT, ERROR = range(11, 17)
+DIRECTORY_PART = 22
+
+MAX_PAYLOAD_BYTES = 4096
+
+_HEADER = struct.Struct('=IIII')
+# OCaml's reply to a directory is as long as the names; a guest's quota keeps them far below this.
+_MAX_REPLY_BYTES = 16 << 20
+_RECEIVE_BYTES = 64 * 1024
+# Requests that are sent before the first reply is read: both directions fit into the socket's buffers.
+_PIPELINE = 32
+_MAX_NAME = 200
+
+
+class ReplyReader(object):
+    """Cuts messages out of the bytes that a daemon sends; knows nothing of sockets."""
+
+    def __init__(self):
+        self._data = b''
+
+    def feed(self, data):
+        """[(type, request id, payload)] of the messages that are complete with what has been received next.
+
+        Raises ValueError for what no daemon sends.
+        """
+        data = self._data + data
+        messages = []
+        start = 0
+        while len(data) - start >= _HEADER.size:
+            kind, request_id, _, length = _HEADER.unpack_from(data, start)
+            if kind > DIRECTORY_PART or length > _MAX_REPLY_BYTES:
+                raise ValueError('sent what is no message: type %d, %d bytes' % (kind, length))
+            end = start + _HEADER.size + length
+            if end > len(data):
+                break
+            messages.append((kind, request_id, data[start + _HEADER.size:end]))
+            start = end
+        self._data = data[start:]
+        return messages
+
+
+class Link(object):
+    """The socket, the matching of replies to requests, and events that have come between them."""
+
+    def __init__(self, timeout_s):
+        self.timeout_s = timeout_s
+        self._reader = ReplyReader()
+        self._messages = []  # received and not looked at, the first one last
+        self._request_id = 0
+        self._events = []
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            # Not settimeout(): where a queue is full, and OCaml's takes two, it fails at once instead of waiting.
+            # None at all would be for ever.
+            timeout = struct.pack('ll', int(timeout_s), max(int(timeout_s % 1 * 1000000), 1))
+            self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeout)
+            self._socket.connect(paths.locate(paths.XENSTORE_SOCKET))
+        except EnvironmentError as error:
+            raise self.fail('cannot be reached at %s: %s' % (paths.XENSTORE_SOCKET, compat.to_text(error)))
+
+    @property
+    def is_open(self):
+        return self._socket is not None
+
+    def close(self):
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def fail(self, reason):
+        """Close the connection, on which nothing can be trusted any more; returns the error to raise."""
+        self.close()
+        return errors.RetryableError('xenstored %s' % reason)
+
+    def exchange(self, kind, transaction_id, payloads):
+        """For each payload, sent as a request of this kind: the payload of the reply, bytes, or the name of an error, text."""
+        ends_at = compat.monotonic_s() + self.timeout_s
+        replies = []
+        for start in range(0, len(payloads), _PIPELINE):
+            batch = payloads[start:start + _PIPELINE]
+            self._send(kind, transaction_id, batch, ends_at)
+            replies += [self._receive_reply(kind, ends_at) for _ in batch]
+        return replies
+
+    def _send(self, kind, transaction_id, payloads, ends_at):
+        request_id = self._request_id
+        pieces = []
+        for payload in payloads:
+            request_id = request_id + 1 & 0xffffffff
+            pieces += [_HEADER.pack(kind, request_id, transaction_id, len(payload)), payload]
+        data = b''.join(pieces)
+        while data:
+            data = data[self._wait_for('send', data, ends_at):]
+
+    def _receive_reply(self, kind, ends_at):
+        """The payload of the reply to the next request, bytes, or the name of an error, text."""
+        while True:
+            message = self._receive(ends_at)
+            if message is None:
+                raise self.fail('did not answer within %g s' % self.timeout_s)
+            reply_kind, reply_id, payload = message
+            if reply_kind != WATCH_EVENT:
+                break
+            self._keep_event(payload)
+        self._request_id = self._request_id + 1 & 0xffffffff
+        if reply_id != self._request_id or reply_kind not in (kind, ERROR):
+            raise self.fail('answered request %d of type %d with number %d, type %d' % (
+                self._request_id, kind, reply_id, reply_kind))
+        return payload if reply_kind == kind else payload.rstrip(b'\0').decode('ascii', 'replace')[:_MAX_NAME]
+
+    def wait_event(self, timeout_s):
+        ends_at = compat.monotonic_s() + timeout_s
+        while not self._events:
+            message = self._receive(ends_at)
+            if message is None:
+                return None
+            if message[0] != WATCH_EVENT:
+                raise self.fail('answered what nobody had asked')
+            self._keep_event(message[2])
+        return self._events.pop(0)
+
+    def _keep_event(self, payload):
+        parts = payload.split(b'\0')
+        if len(parts) < 3:
+            raise self.fail('sent an event without a path and a token')
+        event = parts[0], parts[1]
+        if event not in self._events:
+            self._events.append(event)
+
+    def _receive(self, ends_at):
+        """The next message; None when the time is up."""
+        while not self._messages:
+            data = self._wait_for('recv', _RECEIVE_BYTES, ends_at)
+            if data is None:
+                return None
+            if not data:
+                raise self.fail('has closed the connection')
+            try:
+                self._messages = self._reader.feed(data)[::-1]
+            except ValueError as error:
+                raise self.fail(str(error))
+        return self._messages.pop()
+
+    def _wait_for(self, operation, argument, ends_at):
+        """What the socket's operation returns; when the time is up, None for recv."""
+        while True:
+            if self._socket is None:
+                raise errors.RetryableError('the connection to xenstored is closed')
+            try:
+                self._socket.settimeout(max(ends_at - compat.monotonic_s(), 0))
+                return getattr(self._socket, operation)(argument)
+            except EnvironmentError as error:
+                if error.errno == errno.EINTR:  # Python 2 does not resume after a signal
+                    continue
+                # With a timeout of 0 nothing is waited for, and the error is another one.
+                if not isinstance(error, _socket.timeout) and error.errno != errno.EAGAIN:
+                    raise self.fail('has gone: %s' % compat.to_text(error))
+            if operation == 'recv':
+                return None
+            raise self.fail('did not take a request within %g s' % self.timeout_s)
