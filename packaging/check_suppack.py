@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from xml.etree import ElementTree
@@ -269,8 +270,8 @@ CHECKS = (
 
 def check(root, key_file=None):
     """[(name of a check, what is wrong)] of a pack in a directory; without a key's file, the key that lies in the pack is taken."""
-    # Below /tmp: gpg's agent needs a short path for its socket.
-    with tempfile.TemporaryDirectory(prefix="dom0-pack-", dir="/tmp") as work:
+    work = signing.make_short_directory("dom0-pack-")
+    try:
         pack = Pack(os.path.abspath(root), key_file, work)
         if not key_file:
             try:
@@ -278,6 +279,8 @@ def check(root, key_file=None):
             except Wrong:
                 pass  # each check that needs it says so
         return [(name, reason) for name, reason in ((name, _try(function, pack)) for name, function in CHECKS) if reason]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _try(function, pack):

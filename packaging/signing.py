@@ -15,6 +15,7 @@ KEY_FILE_PREFIX = "RPM-GPG-KEY-DOM0-XAPI-PLUGINS-"
 THROW_AWAY_NAME = "dom0-xapi-plugins throw-away key (do not trust)"
 _RSA = "1"
 _MIN_BITS = 2048
+_SHORT_BYTES = 60
 
 
 class Signer(object):
@@ -62,13 +63,18 @@ def open_signer(key, epoch, stack):
     """The Signer for `key`, as gpg finds it in the user's keyring; for no key, one that is gone when `stack` closes."""
     if key:
         return Signer(None, key, epoch, is_throw_away=False)
-    # Below /tmp: gpg's agent needs a short path for its socket.
-    home = tempfile.mkdtemp(prefix="dom0-gpg-", dir="/tmp")
+    home = make_short_directory("dom0-gpg-")
     stack.callback(shutil.rmtree, home, ignore_errors=True)
     stack.callback(release.run, ["gpgconf", "--homedir", home, "--kill", "all"])
     run_gpg(home, "--batch", "--faked-system-time", "%d!" % epoch, "--passphrase", "", "--quick-generate-key", THROW_AWAY_NAME,
             "rsa2048", "sign", "never")
     return Signer(home, THROW_AWAY_NAME, epoch, is_throw_away=True)
+
+
+def make_short_directory(prefix):
+    """A temporary directory whose path leaves room for the name of gpg's socket, which Unix limits to 107 bytes."""
+    top = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix=prefix, dir=top if len(os.fsencode(top)) <= _SHORT_BYTES else "/tmp")
 
 
 def run_gpg(home, *arguments):

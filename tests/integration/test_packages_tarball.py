@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from tests.integration.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_tree, make  # noqa: F401
+from tests.integration.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_tree, make, run  # noqa: F401
 
 PLUGINS = "dom0-xapi-plugins-%s/xapi.d/plugins" % VERSION
 # Imports every module as a plug-in does.
@@ -25,6 +25,11 @@ def unpack(directory, family, target):
     with tarfile.open(os.path.join(directory, "dom0-xapi-plugins-%s-%s.tar.gz" % (VERSION, family))) as archive:
         archive.extractall(str(target))
     return os.path.join(str(target), PLUGINS)
+
+
+def test_setup_py_has_the_same_version():
+    # Environments for Python 3.12 and later have no setuptools.
+    assert run(PYTHONS["2.7"], "-B", "setup.py", "--version", cwd=CHECKOUT).stdout.split() == [VERSION]
 
 
 def test_the_same_commit_makes_the_same_bytes(artefacts, tmp_path):  # noqa: F811
