@@ -4,6 +4,9 @@
 # Options of what `make demo`, `make sim`, `make bench` and the packages' targets start: make sim ARGS=--help
 ARGS ?=
 
+# Seconds for each target of `make fuzz`.
+TIME ?= 60
+
 # The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
 PYTHON ?= /usr/bin/python3
 
@@ -13,7 +16,7 @@ RUN = @python3 -E -B -m tests.run
 # What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
-.PHONY: help demo test compat check lint sim bench docs install tarball rpm suppack check-suppack clean
+.PHONY: help demo test compat check lint sim bench fuzz docs install tarball rpm suppack check-suppack clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +44,9 @@ bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 
 docs: ## write the replies in docs/WIRE.md anew, from the simulated host
 	$(RUN) docs
+
+fuzz: ## fuzz all that reads what others send, TIME= seconds (60) for each target; ARGS=--help
+	$(RUN) fuzz --time $(TIME) $(ARGS)
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"

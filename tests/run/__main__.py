@@ -8,6 +8,7 @@
     python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
     python3 -m tests.run docs               the examples in docs/WIRE.md, run and written anew
     python3 -m tests.run bench ...          the benchmarks, with tests.bench's options, on every dom0 Python
+    python3 -m tests.run fuzz ...           fuzzing, with the options of tests.security.fuzz
 """
 
 import concurrent.futures
@@ -26,6 +27,9 @@ WORKERS = 2
 TEST_DEADLINE_S = 300
 FAST_DEADLINE_S = 900
 INTEGRATION_DEADLINE_S = 2400
+# All targets together: enough to find again what anybody breaks near an input of the corpus.
+FUZZ_S = 60
+FUZZ_DEADLINE_S = 600
 
 FAST_TESTS = ["tests/unit", "tests/contract"]
 HOST_TESTS = ["tests/integration", "tests/security"]
@@ -40,6 +44,7 @@ def run_tests():
         left_out += _prepare_glance()
     if IN_CI:
         left_out += _prepare_client()
+    left_out += _prepare_fuzzer()
     if left_out and IN_CI:
         print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
         return 1
@@ -49,6 +54,8 @@ def run_tests():
     results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], WORKERS)
     host_tests = HOST_TESTS + (COMPAT_TESTS if IN_CI else [])
     results.append(run_alone(_pytest("host", host_tests, INTEGRATION_DEADLINE_S, parallel=True)))
+    if os.path.isdir(os.path.join(environments.ENVIRONMENTS, "fuzz")):
+        results.append(run_alone(_fuzz(["--total", str(FUZZ_S), "--jobs", str(WORKERS)])))
     status = summarize(results)
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out))
@@ -140,6 +147,23 @@ def _prepare_glance():
         return [] if environments.prepare_glance() else ["  Python %s: the real Glance" % " or ".join(environments.GLANCE_PYTHONS)]
 
 
+def _prepare_fuzzer():
+    with environments.locked():
+        return [] if environments.prepare_fuzzer() else ["  Python %s: fuzzing" % " or ".join(environments.FUZZER_PYTHONS)]
+
+
+def fuzz(arguments):
+    left_out = _prepare_fuzzer()
+    if left_out:
+        return "tests.run: nothing to fuzz with: needs\n" + "\n".join(left_out)
+    _execute("fuzz", ["tests.security.fuzz"] + arguments)
+
+
+def _fuzz(arguments):
+    return Step("fuzzing, %d s" % FUZZ_S, [environments.python_of("fuzz"), "-B", "-m", "tests.security.fuzz"] + arguments,
+                FUZZ_DEADLINE_S)
+
+
 def _lint():
     command = [environments.python_of("host"), "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."]
     return Step("lint", command, FAST_DEADLINE_S)
@@ -171,6 +195,8 @@ def main(arguments):
             return run_harness_module(arguments[1:])
         if arguments[:1] == ["bench"]:
             return bench(arguments[1:])
+        if arguments[:1] == ["fuzz"]:
+            return fuzz(arguments[1:])
         if len(arguments) == 1 and arguments[0] in COMMANDS:
             return COMMANDS[arguments[0]]()
     except environments.EnvironmentFailed as error:

@@ -50,6 +50,10 @@ WANTS_GLANCE = os.environ.get("CI") == "true" or os.environ.get("DOM0_REAL_GLANC
 GLANCE = ["glance==33.0.0", "gunicorn==27.0.1", "pyuwsgi==2.0.30.post1"]
 GLANCE_PYTHONS = ("3.11", "3.12", "3.13")
 
+# Coverage-guided fuzzing of Python code; it has wheels for these.
+FUZZER = ["atheris >= 3, < 4"]
+FUZZER_PYTHONS = ("3.11", "3.12", "3.13")
+
 # Both real xenstored daemons and the xenstore-* tools, unpacked and not installed: installing them upgrades systemd.
 XENSTORED_PACKAGES = [
     "xen-utils-4.17", "xenstore-utils", "libxenstore4", "libxenmisc4.17", "libxenevtchn1", "libxengnttab1", "libxencall1",
@@ -145,14 +149,23 @@ def prepare_client():
 
 def prepare_glance():
     """Make .venvs/glance, the image service with both servers that run it; False without a Python for it."""
-    found = [python for python in map(interpreters.find_dom0, GLANCE_PYTHONS) if python]
+    return _prepare_with_one_of("glance", GLANCE_PYTHONS, GLANCE)
+
+
+def prepare_fuzzer():
+    """Make .venvs/fuzz; False without a Python for it."""
+    return _prepare_with_one_of("fuzz", FUZZER_PYTHONS, FUZZER)
+
+
+def _prepare_with_one_of(name, versions, requirements):
+    found = [python for python in map(interpreters.find_dom0, versions) if python]
     if not found:
         return False
 
     def make(directory):
         _make_with_venv(directory, found[0])
-        _install(directory, GLANCE)
-    _prepare("glance", [found[0], GLANCE], make)
+        _install(directory, requirements)
+    _prepare(name, [found[0], requirements], make)
     return True
 
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coverage-guided fuzzing of everything that reads what others send. Run it as `make fuzz`.
+
+    --time SECONDS      for each target (60)
+    --total SECONDS     for all targets together instead, as many of them at once as --jobs says
+    --target NAME       this one alone; may be given several times
+    --jobs N            how many at once (1)
+    --merge             afterwards, what has reached new code is added to tests/security/corpus
+
+New inputs are kept in .venvs/fuzz-corpus. A finding ends its target; its input is shown as Python, and kept there as crash-...:
+fix it, then put the input into the corpus and a test of it beside the module's own.
+"""
+
+import argparse
+import concurrent.futures
+import glob
+import os
+import subprocess
+import sys
+
+from tests.security.fuzz.targets import CORPUS, TARGETS
+
+_KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))),
+                     ".venvs", "fuzz-corpus")
+# What an input may take: the worst that callers can send takes half a second.
+_INPUT_S, _MEMORY_MIB = 5, 768
+_GRACE_S = 60
+_SHOWN_LINES = 25
+
+
+def fuzz(name, seconds):
+    """Run one target; whether it found something."""
+    kept = os.path.join(_KEPT, name)
+    os.makedirs(kept, exist_ok=True)
+    options = ["-max_total_time=%d" % seconds, "-timeout=%d" % _INPUT_S, "-rss_limit_mb=%d" % _MEMORY_MIB,
+               "-artifact_prefix=%s/" % _KEPT, "-print_final_stats=1", kept, os.path.join(CORPUS, name)]
+    status, output = _work(name, options, seconds + _GRACE_S)
+    statistics = dict(line.split()[:2] for line in output.splitlines() if line.startswith("stat::"))
+    print("%-10s %8s inputs, %s new%s" % (name, statistics.get("stat::number_of_executed_units:", "?"),
+                                         statistics.get("stat::new_units_added:", "?"), ", FOUND SOMETHING" if status else ""))
+    if status:
+        print("\n".join(line for line in output.splitlines() if line.strip())[-6000:])
+    sys.stdout.flush()
+    return status != 0
+
+
+def merge(name):
+    """Add to the committed inputs those kept ones that reach what none of them does."""
+    before = set(os.listdir(os.path.join(CORPUS, name)))
+    status, output = _work(name, ["-merge=1", os.path.join(CORPUS, name), os.path.join(_KEPT, name)], 1800)
+    if status:
+        print(output[-3000:])
+        return False
+    print("%-10s %d inputs added" % (name, len(set(os.listdir(os.path.join(CORPUS, name))) - before)))
+    return True
+
+
+def _work(name, options, deadline_s):
+    process = subprocess.run([sys.executable, "-m", "tests.security.fuzz.worker", name] + options, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s)
+    return process.returncode, process.stdout.decode("utf-8", "replace")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time", type=int, default=60)
+    parser.add_argument("--total", type=int)
+    parser.add_argument("--target", action="append", choices=sorted(TARGETS))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--merge", action="store_true")
+    options = parser.parse_args()
+    names = options.target or sorted(TARGETS)
+    seconds = max(1, options.total * options.jobs // len(names)) if options.total else options.time
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        found = [name for name, is_found in zip(names, pool.map(lambda name: fuzz(name, seconds), names)) if is_found]
+    if options.merge and not found and not all([merge(name) for name in names]):
+        return 1
+    print("found something: %s; inputs: %s" % (", ".join(found), " ".join(glob.glob(_KEPT + "/*-*"))) if found
+          else "%d targets, %d s each: nothing found" % (len(names), seconds))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
