@@ -201,6 +201,9 @@ class Response(object):
             end = self._buffer.find(b'\r\n\r\n')
         lines = self._buffer[:end].decode('latin-1').split(u'\r\n')
         self._buffer = self._buffer[end + 4:]
+        # Others take a lone LF for the end of a line, and would read another header there.
+        if any(u'\n' in line or u'\r' in line for line in lines):
+            raise self._broken('sent a broken header')
         version, _, rest = lines[0].partition(u' ')
         code = rest[:3]
         if not version.startswith(u'HTTP/1.') or len(code) != 3 or not _is_number(code) or rest[3:4].strip():

@@ -21,6 +21,7 @@ from dom0_lib import compat
 MAX_BYTES = 1 << 17
 MAX_DEPTH = 32
 MAX_VALUES = 100000
+_MAX_PLACE_LENGTH = 6
 _MAX_NUMBER_LENGTH = 400  # a float written by repr() may have 327 characters
 # What Python 2's repr() writes after a backslash.  The decoder knows more, and warns of what it does not know.
 _ESCAPES = (b"'", b'"', b'n', b'r', b't', b'x')
@@ -192,14 +193,22 @@ class _Reader(object):
         self._stack.append(value)
 
     def _store(self):
-        key = self._line()
+        key = self._place()
         value = self._stack[-1]
         if value is _MARK:
             raise PickleError('is damaged')
         self._stored[key] = value
 
     def _fetch(self):
-        self._stack.append(self._stored[self._line()])
+        self._stack.append(self._stored[self._place()])
+
+    def _place(self):
+        """The number of a stored value."""
+        digits = self._line()
+        # Other readers take any number, and make room for as many values as it says.
+        if not digits.isdigit() or len(digits) > _MAX_PLACE_LENGTH or digits[:1] == b'0' and len(digits) > 1:
+            raise PickleError('is damaged')
+        return digits
 
     _ACTIONS = {
         '(': _push_mark, '0': _drop, '1': _drop_to_mark, '2': _repeat,

@@ -25,7 +25,7 @@ _KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dir
 # What an input may take: the worst that callers can send takes half a second.
 _INPUT_S, _MEMORY_MIB = 5, 768
 _GRACE_S = 60
-_SHOWN_LINES = 25
+_SHOWN_LINES, _SHOWN_CHARACTERS = 40, 300
 
 
 def fuzz(name, seconds):
@@ -39,7 +39,7 @@ def fuzz(name, seconds):
     print("%-10s %8s inputs, %s new%s" % (name, statistics.get("stat::number_of_executed_units:", "?"),
                                          statistics.get("stat::new_units_added:", "?"), ", FOUND SOMETHING" if status else ""))
     if status:
-        print("\n".join(line for line in output.splitlines() if line.strip())[-6000:])
+        print("\n".join(line[:_SHOWN_CHARACTERS] for line in output[output.find("=== Uncaught"):].splitlines()[-_SHOWN_LINES:]))
     sys.stdout.flush()
     return status != 0
 

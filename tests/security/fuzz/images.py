@@ -25,7 +25,9 @@ class HoledFile(io.RawIOBase):
 
     def __init__(self, beginning, zeros, end):
         super().__init__()
-        self._parts = [(0, bytearray(beginning)), (len(beginning) + zeros, bytearray(end))]
+        # What was written later lies over what was there.
+        self._parts = [(0, bytes(beginning)), (len(beginning) + zeros, bytes(end))]
+        self.written = []
         self._size = len(beginning) + zeros + len(end)
         self._position = 0
 
@@ -40,7 +42,7 @@ class HoledFile(io.RawIOBase):
         assert 0 <= size <= _MIB, "one read of %d bytes" % size
         size = max(0, min(size, self._size - self._position))
         data = bytearray(size)
-        for start, part in self._parts:
+        for start, part in self._parts + self.written:
             first, last = max(start, self._position), min(start + len(part), self._position + size)
             if first < last:
                 data[first - self._position:last - self._position] = part[first - start:last - start]
@@ -48,12 +50,10 @@ class HoledFile(io.RawIOBase):
         return bytes(data)
 
     def write(self, data):
-        for start, part in self._parts:
-            if start <= self._position and self._position + len(data) <= start + len(part):
-                part[self._position - start:self._position - start + len(data)] = data
-                self._position += len(data)
-                return len(data)
-        raise AssertionError("a repair wrote into the blocks")
+        self.written.append((self._position, bytes(data)))
+        self._position += len(data)
+        self._size = max(self._size, self._position)
+        return len(data)
 
     def flush(self):
         pass
@@ -108,6 +108,7 @@ def fuzz_vhd(data):
         _check_sound(disk, metadata)
     elif vhd_repair.can_repair(problems):
         vhd_repair.repair(disk, metadata)
+        assert [(start, len(written)) for start, written in disk.written] == [(metadata.primary_offset, 512), (0, 512)]
         repaired = vhd.read_metadata(disk)
         left = [problem.name for problem in vhd_check.find_problems(disk, repaired, now=NOW)]
         assert not set(left) & {"geometry", "primary_footer_missing", "primary_footer_checksum", "backup_footer_missing",

@@ -107,7 +107,8 @@ def make_arguments():
 
 def make_commands():
     for command in (b"ip link show dev eth0", b"ip -o -4 addr add 10.0.0.1/24 dev x", b"ovs-vsctl --timeout=10 -- list-br",
-                    b"iptables-restore -n\n*filter\nCOMMIT\n", b"ipset restore\ncreate x hash:ip\n", b"sysctl -w net.ipv4.ip_forward=1",
+                    b"iptables-restore -n\n*filter\nCOMMIT\n", b"ipset restore\ncreate x hash:ip\n",
+                    b"sysctl -w net.ipv4.ip_forward=1",
                     b"conntrack -D -f ipv4 -z 5", b"ovs-ofctl add-flows br0 -\ntable=0 actions=drop\n"):
         yield command
 
