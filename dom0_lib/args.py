@@ -119,7 +119,9 @@ def _check(row, value, plain):
             value = _parse_json(value)
         return row.kind.check(value)
     except ValueError as error:
-        shown = '' if row.kind.secret else ' (got %s)' % _show(value)
+        # An @ in a URL follows a password.
+        is_secret = row.kind.secret or u'@' in compat.to_text(value)
+        shown = '' if is_secret else ' (got %s)' % _show(value)
         raise errors.ArgumentError(row.name, '%s%s' % (error, shown))
 
 
@@ -328,7 +330,7 @@ HEADERS = Kind(_check_headers, structured=True, secret=True)
 API_VERSION = Kind(_check_api_version)
 SR_PATH = Kind(_check_sr_path)
 SR_UUID = Kind(_check_sr_uuid)
-PROPERTIES = Kind(_check_properties, structured=True)
+PROPERTIES = Kind(_check_properties, structured=True, secret=True)
 TASK = Kind(_check_task)
 DOM_ID = Kind(_check_dom_id)
 CONFIG_KEY = Kind(_check_config_key)

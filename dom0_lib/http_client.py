@@ -213,7 +213,8 @@ class Response(object):
         for line in lines[1:]:
             name, colon, value = line.partition(u':')
             name, value = name.lower(), value.strip()
-            if not colon or not name or name != name.strip():
+            # What ends the headers for others, as a name with a space or a byte beyond ASCII does, would hide those after it.
+            if not colon or not name or not all(u'!' <= c <= u'~' for c in name):
                 raise self._broken('sent a broken header')
             if self._headers.get(name, value) != value and name in (u'content-length', u'transfer-encoding'):
                 raise self._broken('sent two different %s headers' % name)

@@ -16,14 +16,15 @@ ENDPOINT = u'http://127.0.0.1:1'
 # let no control character but LF and TAB arrive as it was.
 ARGUMENTS = {
     'image_id': (UUID_A, [u'', u'../x', u'a b', u'x\n', 5, [UUID_A]]),
-    'endpoint': (ENDPOINT, [u'', u'glance:9292', u'file:///etc/passwd', u'http://user:pw@glance', u'http://glance/\nX: y', 5]),
+    'endpoint': (ENDPOINT, [u'', u'glance:9292', u'file:///etc/passwd', u'http://user:' + SECRET + u'@glance', u'http://glance/\nX: y', 5]),
     'uuid_stack': ([UUID_A, UUID_B], [[], UUID_A, [UUID_A, UUID_A], [UUID_A.upper()[:-1] + u'G'], [u'../' + UUID_A], [5], {}]),
     'vdi_uuids': ([UUID_A, UUID_B], [[], UUID_A, [UUID_A, UUID_A], [UUID_A.upper()[:-1] + u'G'], [u'../' + UUID_A], [5], {}]),
     'sr_path': (SR_PATH, [u'', u'var/run/sr-mount', SR_PATH + u'/../x', SR_PATH + u'\n', 5, [SR_PATH]]),
     'sr_uuid': (SR_UUID, [u'', u'x', SR_PATH, SR_UUID.upper(), u'../' + SR_UUID, 5]),
     'extra_headers': ({u'X-Auth-Token': SECRET}, [
         SECRET, [SECRET], {u'X-Auth-Token': SECRET + u'\nX: y'}, {u'Host': SECRET}, {u'a b': SECRET}, {u'X-Auth-Token': [SECRET]}]),
-    'properties': ({u'os_type': u'linux'}, [u'linux', [u'linux'], {u'a b': u'x'}, {u'os_type': u'x\n'}, {u'os_type': [u'x']}]),
+    'properties': ({u'os_type': u'linux', u'note': SECRET}, [
+        SECRET, [SECRET], {u'a b': SECRET}, {u'os_type': SECRET + u'\n'}, {u'os_type': [SECRET]}]),
     'api_version': (2, [u'', u'3', u'v2', 3, True, [2]]),
     'dom_id': (u'5', [u'', u'-1', u'5x', u'0x5', u'\u0665', u'32752', u'5' * 20, True, [5]]),
     'key': (u'relax-xsm-sr-check', [u'', u'a b', u'a=b', u'a\n', 5, [u'x'], u'k' * 256]),

@@ -10,9 +10,9 @@ import contextlib
 import errno
 import os
 import struct
-import subprocess
 
-_SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "disk_faults.c")
+from tests.security import preload
+
 # struct plan
 _PLAN = struct.Struct("lllll4096s")
 _WRAPPER = """#!/bin/sh
@@ -29,13 +29,11 @@ class DiskFaults(object):
 
     def __init__(self, dom0, place, directory):
         self._place = os.fsencode(os.path.realpath(place))
-        self._library = os.path.join(directory, "disk_faults.so")
+        self._library = preload.build("disk_faults", directory)
         self._plan = os.path.join(directory, "plan")
         self._denied = 0
         # How many operations there were while it was armed.
         self.passed = 0
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", self._library, _SOURCE, "-ldl"], check=True,
-                       timeout=60)
         self._write()
         dom0.plugin_environment.update(LD_PRELOAD=self._library, DISK_FAULTS=self._plan)
         # A plug-in's children inherit no environment.

@@ -30,8 +30,8 @@ from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
 
 _DISK_BYTES = 6 << 20
-# Each has an import and an upload.
-_ROUNDS = 100
+# 200 calls: each round has an import and an upload.
+_RACES, _ROUNDS = 4, 25
 _UNLOCKED_ROUNDS = 150
 _WORKERS = 2
 # For one call, with all that it may wait for.
@@ -185,18 +185,17 @@ class Workers(object):
 
 
 @contextlib.contextmanager
-def pauses(race_host):
+def pauses(race_host, chance):
     """Within, calls are stopped, now this one and now that one, and go on a moment later; each import in its last step."""
     ended = threading.Event()
-    chance = random.Random(21)
 
     def pause():
         while not ended.wait(0.003):
             for pid in race_host.pool.hosts[0].dom0.processes.running_pids():
                 with contextlib.suppress(OSError):
-                    if chance.random() < 0.02 or is_hiding(pid):
+                    if chance.random() < 0.007 or is_hiding(pid):
                         os.kill(pid, signal.SIGSTOP)
-                        ended.wait(chance.uniform(0.05, 0.3))
+                        ended.wait(chance.uniform(0.05, 0.25))
                         os.kill(pid, signal.SIGCONT)
     thread = threading.Thread(target=pause)
     thread.start()
@@ -220,9 +219,9 @@ def read(path):
         return source.read()
 
 
-def run_rounds(race_host, rounds, directory, is_over=lambda: False):
+def run_rounds(race_host, rounds, directory, seed, is_over=lambda: False):
     """Import, upload and destroy; the VDIs that are left.  Each chain may be coalesced from the moment it is uploaded."""
-    chance = random.Random(9)
+    chance = random.Random(seed)
     kept = []
 
     def do_round(_, number):
@@ -240,14 +239,15 @@ def run_rounds(race_host, rounds, directory, is_over=lambda: False):
         kept.append(uuids[0])
         if len(kept) > 4:
             race_host.destroy(kept.pop(0))
-    with pauses(race_host):
+    with pauses(race_host, random.Random(seed)):
         Workers(_WORKERS, rounds).run(do_round)
     return kept
 
 
-def test_imports_and_uploads_beside_a_collection(race_host, collection, tmp_path):
+@pytest.mark.parametrize("seed", range(_RACES))
+def test_imports_and_uploads_beside_a_collection(race_host, collection, tmp_path, seed):
     """Two processes at once on one SR, and the same image twice."""
-    kept = run_rounds(race_host, _ROUNDS, str(tmp_path))
+    kept = run_rounds(race_host, _ROUNDS, str(tmp_path), seed)
     counts = end_collection(collection)
     race_host.sr.collect_garbage()
     race_host.sr.scan()
@@ -274,5 +274,5 @@ def test_the_race_is_lost_without_our_locks(race_host, collection, tmp_path, wha
     with open(os.path.join(race_host.pool.hosts[0].plugin_dir, "dom0_lib", "sr_lock.py"), "a") as source:
         source.write(code)
     lost = lambda: [loss for loss in race_host.losses if loss[0] == call]  # noqa: E731
-    run_rounds(race_host, _UNLOCKED_ROUNDS, str(tmp_path), is_over=lost)
+    run_rounds(race_host, _UNLOCKED_ROUNDS, str(tmp_path), seed=9, is_over=lost)
     assert lost(), (race_host.outcomes, end_collection(collection))

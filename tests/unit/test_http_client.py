@@ -187,6 +187,8 @@ BROKEN_HEADS = [
     (OK + b'no colon\r\n\r\n', 'sent a broken header'),
     (OK + b': nameless\r\n\r\n', 'sent a broken header'),
     (OK + b'ETag : x\r\n\r\n', 'sent a broken header'),
+    (OK + b'ET\xe4g: x\r\n\r\n', 'sent a broken header'),
+    (OK + b'ET\0g: x\r\n\r\n', 'sent a broken header'),
     (OK + b'ETag: x\r\n folded\r\n\r\n', 'sent a broken header'),
     (OK + b'ETag: x\nContent-Length: 3\r\n\r\n', 'sent a broken header'),
     (b'HTTP/1.1 200 OK\nContent-Length: 3\r\n\r\n', 'sent a broken header'),
