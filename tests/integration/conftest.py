@@ -3,3 +3,4 @@
 
 from tests.harness.fixtures import *  # noqa: F401,F403
 from tests.integration.downloads import cloud, nothing_is_left  # noqa: F401
+from tests.integration.virtual_network import network, network_pool  # noqa: F401

@@ -10,6 +10,11 @@ import pickle
 import pytest
 import XenAPI
 
+from tests import conftest
+
+# (version, path) of the oldest dom0 Python and of the newest but one, for tests of other programs.
+TWO_PYTHONS = conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[-2:-1]
+
 
 def call_legacy(pool, plugin, function, *args, **kwargs):
     """The value that a serialized call of os-xenapi's returns to its caller."""

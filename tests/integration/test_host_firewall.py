@@ -7,10 +7,7 @@ import zlib
 
 import pytest
 
-from tests import conftest
-from tests.harness.pool import Pool
 from tests.integration import host_calls
-from tests.integration import virtual_network
 from tests.integration.host_calls import refused
 
 PLUGIN, FUNCTION = "xenhost.py", "iptables_config"
@@ -26,16 +23,9 @@ COMMIT
 """
 
 
-@pytest.fixture(scope="module", params=conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[-2:-1], ids=lambda python: python[0])
-def pool(request):
-    with Pool(python=request.param[1]) as pool:
-        yield pool
-
-
 @pytest.fixture
-def network(pool):
-    with virtual_network.network_of(pool.hosts[0]) as namespace:
-        yield namespace
+def pool(network_pool):
+    return network_pool
 
 
 def run(pool, *command, **arguments):

@@ -13,7 +13,6 @@ import threading
 import pytest
 import XenAPI
 
-from tests import conftest
 from tests.harness.pool import Pool
 from tests.integration import host_calls
 from tests.integration import transfer_cases as cases
@@ -65,8 +64,7 @@ def make_site(python):
         yield Site(master, other)
 
 
-# The oldest and the newest but one.
-@pytest.fixture(params=conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[-2:-1], ids=lambda python: python[0])
+@pytest.fixture(params=host_calls.TWO_PYTHONS, ids=lambda python: python[0])
 def site(request):
     with make_site(request.param[1]) as site:
         yield site

@@ -6,8 +6,6 @@ import os
 
 import pytest
 
-from tests import conftest
-from tests.harness.pool import Pool
 from tests.integration import host_calls
 from tests.integration import virtual_network
 from tests.integration.host_calls import refused
@@ -17,16 +15,9 @@ PORT = "8f2b9c0e-1d3c-4b5a-9e8f-0a1b2c3d4e5f"
 MAC = "fa:16:3e:01:02:ff"
 
 
-@pytest.fixture(scope="module", params=conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[-2:-1], ids=lambda python: python[0])
-def pool(request):
-    with Pool(python=request.param[1]) as pool:
-        yield pool
-
-
 @pytest.fixture
-def network(pool):
-    with virtual_network.network_of(pool.hosts[0]) as namespace:
-        yield namespace
+def pool(network_pool):
+    return network_pool
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 """A network of its own for a simulated host: dom0's ip, brctl, iptables and ovs-vsctl are the machine's, but see and change
 nothing outside. Needs root."""
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -10,6 +9,9 @@ import signal
 import subprocess
 import tempfile
 
+import pytest
+
+from tests.harness.pool import Pool
 from tests.integration import host_calls
 from tests.integration import transfer_cases as cases
 
@@ -39,12 +41,19 @@ class Namespace(object):
                 shutil.which("ip", path=_PATH), self.name, shutil.which(program, path=_PATH) or "/usr/sbin/" + program))
 
 
-@contextlib.contextmanager
-def network_of(host):
-    """A Namespace that is the network of a simulated host's dom0."""
+@pytest.fixture(scope="module", params=host_calls.TWO_PYTHONS, ids=lambda python: python[0])
+def network_pool(request):
+    """One host; its dom0 has a network of its own in tests that take `network`, too."""
+    with Pool(python=request.param[1]) as pool:
+        yield pool
+
+
+@pytest.fixture
+def network(network_pool):
+    """A Namespace that is the network of the host's dom0."""
     namespace = Namespace()
     try:
-        namespace.supply(host)
+        namespace.supply(network_pool.hosts[0])
         yield namespace
     finally:
         namespace.close()

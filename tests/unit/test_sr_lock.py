@@ -210,3 +210,22 @@ def test_the_storage_manager_wants_the_sr(locks, tmpdir):
         with pytest.raises(errors.RetryableError) as caught:
             stillness.check()
     assert str(caught.value) == 'the storage manager wants SR %s for something else' % SR
+
+
+@pytest.mark.parametrize('name, kind, expected', [
+    ('gc_active', 'LOCK_EX', True), ('running', 'LOCK_EX', True), ('sr', 'LOCK_EX', False), ('gc_active', 'LOCK_SH', False),
+    ('running', 'LOCK_SH', False)])
+def test_a_collection_is_seen(locks, name, kind, expected):
+    """By SM's own locks; readers of ours, who share them, are none."""
+    assert not sr_lock.is_collecting(SR)
+    assert locks.hold(name, kind)
+    assert sr_lock.is_collecting(SR) is expected
+    locks.release(name)
+    assert not sr_lock.is_collecting(SR)
+
+
+def test_to_look_for_a_collection_hinders_none(locks):
+    """Whoever asks holds nothing, at no moment, and drops nothing that it holds itself."""
+    with sr_lock.Lock(SR, 'sr', 0):
+        assert not sr_lock.is_collecting(SR)
+        assert locks.is_free('gc_active') and not locks.is_free('sr')
