@@ -15,7 +15,7 @@ _MAX_NAME_LENGTH = 15
 _MAX_TEXT_LENGTH = 255
 _LETTERS = frozenset(u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_')
 _NAME_CHARACTERS = _LETTERS | frozenset(u'-.')
-_TEXT_CHARACTERS = _NAME_CHARACTERS | frozenset(u':@+ ')
+_TEXT_CHARACTERS = _NAME_CHARACTERS | frozenset(u':@+')
 _HEX_DIGITS = u'0123456789abcdefABCDEF'
 # Bridge forward delay, in seconds.
 _MAX_DELAY = 30
@@ -32,9 +32,9 @@ def _check_key(value):
 
 
 def _check_value(value):
-    # ovs-vsctl gets it in double quotes.
+    # ovs-vsctl reads these as text wherever they stand behind a `=`; a comma, a quote or a bracket it would not.
     if not 0 < len(value) <= _MAX_TEXT_LENGTH or not _TEXT_CHARACTERS.issuperset(value):
-        raise ValueError('needs letters, digits, "_", "-", ".", ":", "@", "+", " "')
+        raise ValueError('needs letters, digits, "_", "-", ".", ":", "@", "+"')
 
 
 def _check_mac(value):
@@ -64,18 +64,18 @@ _CHECKS.update((name, _check_name) for name in (
 # ovs-vsctl waits for ovs-vswitchd, without a limit unless it is given one.
 _OVS = 'ovs-vsctl --timeout=30 -- '
 _OVS_PORT = _OVS + '--if-exists del-port {0} -- add-port {1} {0}'
-# {name} is an argument; a word holds no space beside what an argument brings.
+# {name} is an argument.
 _TEMPLATES = {
     'ovs_create_port': _OVS_PORT.format('{port}', '{bridge}') + (
-        ' -- set Interface {port} external_ids:iface-id="{iface-id}" external_ids:iface-status="{status}"'
-        ' external_ids:attached-mac="{mac}" external_ids:xs-vif-uuid="{iface-id}"'),
+        ' -- set Interface {port} external_ids:iface-id={iface-id} external_ids:iface-status={status}'
+        ' external_ids:attached-mac={mac} external_ids:xs-vif-uuid={iface-id}'),
     'ovs_add_port': _OVS_PORT.format('{port_name}', '{bridge_name}'),
     'ovs_del_port': _OVS + '--if-exists del-port {bridge_name} {port_name}',
     'ovs_del_br': _OVS + '--if-exists del-br {bridge_name}',
     'ovs_add_patch_port': _OVS_PORT.format('{port_name}', '{bridge_name}') + (
-        ' -- set Interface {port_name} type=patch options:peer="{peer_port_name}"'),
+        ' -- set Interface {port_name} type=patch options:peer={peer_port_name}'),
     # (sic) is how callers spell it
-    'ovs_set_if_external_id': _OVS + 'set Interface {interface} external_ids:{extneral_id}="{value}"',
+    'ovs_set_if_external_id': _OVS + 'set Interface {interface} external_ids:{extneral_id}={value}',
     'ip_link_add_veth_pair': 'ip link add name {dev1_name} type veth peer name {dev2_name}',
     'ip_link_get_dev': 'ip link show dev {device_name}',
     'ip_link_del_dev': 'ip link delete dev {device_name}',

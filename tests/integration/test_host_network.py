@@ -103,8 +103,8 @@ def test_ports_of_a_switch(pool, switch, bridge):
     assert switch.vsctl("list-ports", bridge).split() == ["vif3.0"]
     for name, value in (("iface-id", PORT), ("attached-mac", MAC), ("iface-status", "active"), ("xs-vif-uuid", PORT)):
         assert switch.vsctl("get", "Interface", "vif3.0", "external_ids:%s" % name).strip().strip('"') == value
-    configure(pool, "ovs_set_if_external_id", interface="vif3.0", extneral_id="iface-id", value="a b:c")
-    assert switch.vsctl("get", "Interface", "vif3.0", "external_ids:iface-id").strip() == '"a b:c"'
+    configure(pool, "ovs_set_if_external_id", interface="vif3.0", extneral_id="iface-id", value="-a:b@c+d")
+    assert switch.vsctl("get", "Interface", "vif3.0", "external_ids:iface-id").strip() == '"-a:b@c+d"'
     # Once more: the old port goes first.
     configure(pool, "ovs_create_port", bridge=bridge, port="vif3.0", iface_hyphen_id=PORT, mac=MAC, status="active")
     configure(pool, "ovs_add_port", bridge_name=bridge, port_name="tap5")
@@ -136,8 +136,8 @@ def test_words_of_each_program(pool, recorded):
     configure(pool, "brctl_set_stp", bridge_name="qbr1", option="off", unknown="ignored")
     assert recorded() == [
         ["ovs-vsctl", "--timeout=30", "--", "--if-exists", "del-port", "vif3.0", "--", "add-port", "br-int", "vif3.0",
-         "--", "set", "Interface", "vif3.0", 'external_ids:iface-id="%s"' % PORT, 'external_ids:iface-status="active"',
-         'external_ids:attached-mac="%s"' % MAC, 'external_ids:xs-vif-uuid="%s"' % PORT],
+         "--", "set", "Interface", "vif3.0", "external_ids:iface-id=%s" % PORT, "external_ids:iface-status=active",
+         "external_ids:attached-mac=%s" % MAC, "external_ids:xs-vif-uuid=%s" % PORT],
         ["ip", "link", "show", "dev", "up"], ["brctl", "stp", "qbr1", "off"]]
 
 

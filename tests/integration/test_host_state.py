@@ -102,12 +102,19 @@ def test_guests_that_would_be_lost(pool, action, power_state):
     guests = [pool.add_vm("guest", power_state="Running") for _ in range(7)]
     for guest in guests:
         pool.database.update("VM", guest, power_state=power_state)
+    disabled = pool.faults.calls["host.disable"]
     with refused("host_" + action, "PluginError", "cannot %s this host: 7 guests would be lost" % action, "move them") as messages:
         call_json(pool, PLUGIN, "host_" + action, action='"%s"' % action)
     uuids = [pool.database.get("VM", guest, "uuid") for guest in guests]
     assert sum(uuid in messages[0] for uuid in uuids) == 5
     assert is_enabled(pool) and pool.hosts[0].power_actions == []
+    assert pool.faults.calls["host.disable"] == disabled
     assert [pool.database.get("VM", guest, "power_state") for guest in guests] == [power_state] * 7
+    # XAPI itself would reboot a disabled host with paused guests.
+    pool.database.update("host", pool.hosts[0].ref, enabled=False)
+    with refused("host_" + action, "PluginError", "7 guests would be lost"):
+        call_json(pool, PLUGIN, "host_" + action)
+    assert pool.hosts[0].power_actions == [] and not is_enabled(pool)
 
 
 def test_guests_elsewhere_and_guests_that_are_down_do_not_hinder(pool):

@@ -70,7 +70,7 @@ def test_a_command_takes_what_the_client_sends(command):
 @pytest.mark.parametrize('command', sorted(ARGUMENTS))
 def test_each_argument_is_checked(command):
     for name in ARGUMENTS[command]:
-        # ovs-vsctl gets texts in quotes behind a name: there they cannot be options.
+        # ovs-vsctl gets texts behind a name: there they cannot be options.
         for wrong in ([] if name in ('iface-id', 'value', 'status') else [u'-x', u'--']) + [u'', u'x y;"', u'x\n', u'\x00', u'x"y', u"x'y", u'caf\xe9', u'x' * 300, u'a/b', 5, None, [u'x']]:
             check_refused({u'cmd': u'%s' % command, u'args': dict(make_arguments(command), **{name: wrong})}, "'%s'" % name)
         arguments = make_arguments(command)
@@ -121,6 +121,12 @@ def test_forward_delay(delay, is_right):
                                  u'fa163e010203'])
 def test_mac_addresses(mac):
     check_refused({u'cmd': u'ovs_create_port', u'args': dict(make_arguments('ovs_create_port'), mac=mac)}, "'mac'")
+
+
+@pytest.mark.parametrize('value', [u'a b', u'a,b', u'a=b', u'[a]', u'{a}', u"'a'", u'a\\', u'a;b', u'\xe9', u'a' * 256])
+def test_texts_that_ovs_vsctl_would_take_apart(value):
+    for command, name in (('ovs_create_port', 'iface-id'), ('ovs_create_port', 'status'), ('ovs_set_if_external_id', 'value')):
+        check_refused({u'cmd': u'%s' % command, u'args': dict(make_arguments(command), **{name: value})}, "'%s'" % name)
 
 
 @given(NAME, NAME)
