@@ -61,6 +61,15 @@ class Side(object):
             host_calls.write_program(self.host, name, 'exec env %s %s/%s "$@"' % (
                 " ".join("%s=%s" % pair for pair in environ.items()), xenstored.tools_dir(), name))
 
+    def link_images(self):
+        """Make /images a link to a directory of the SR, as devstack does."""
+        images = self.dom0.locate("/images")
+        if not os.path.islink(images):
+            os.rmdir(images)
+            os.mkdir(os.path.join(self.sr.path, "os-images"))
+            os.symlink(os.path.relpath(os.path.join(self.sr.path, "os-images"), self.dom0.root), images)
+            self.dom0.open_namespace()
+
     def write(self, path, data):
         # In its place: what is there is mounted where a plug-in sees it.
         with open(self.dom0.locate(path), "wb") as target:

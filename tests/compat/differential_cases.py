@@ -3,6 +3,7 @@
 gets a Side, prepares its host, calls and returns what is compared. A failure of the call is compared, too."""
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -12,13 +13,20 @@ import uuid
 import zlib
 
 from dom0_lib import vhd
+from tests.harness import guests
 from tests.harness import vhd_writer
+from tests.harness.guest_agent import Agent
+from tests.harness.guests import Guest
 from tests.integration import transfer_cases
 from tests.integration.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
 from tests.security import hostile_disks
 
 PLUGINS = {}
 IMAGE_ID = "5f0c1e77-1c4d-4a8e-9b3e-0d2f6c7a8b91"
+
+
+# What os-xenapi's plug-ins do with the programs xenstore-read and so on, which tests/run unpacks.
+NEED_XENSTORE_TOOLS = ("agent.py", "xenstore.py")
 
 
 def case(plugin):
@@ -427,6 +435,51 @@ def record_that_is_absent_and_must_not_be(side):
     return _records(side, ("read_record", {"path": "nobody", "ignore_missing_path": "False"}))
 
 
+# agent.py
+
+_DOMIDS = itertools.count(20)
+
+
+def _ask_agent(side, function, behave=None, agent=None, **arguments):
+    side.add_xenstore_tools()
+    with Guest(side.host.xenstore, next(_DOMIDS), behave, agent) as guest:
+        reply = json.loads(side.call_plain("agent.py", function, id=str(uuid.uuid4()), dom_id=str(guest.domid),
+                                           timeout="20" if behave is None else "2", **arguments))
+        return {"reply": reply, "requests": [json.loads(request.data) for request in guest.requests],
+                "files": [text.decode("ascii") for file in guest.agent.files.items() for text in file]}
+
+
+@case("agent.py")
+def agent_version(side):
+    return _ask_agent(side, "version")
+
+
+@case("agent.py")
+def agent_with_a_new_network(side):
+    return _ask_agent(side, "resetnetwork")
+
+
+@case("agent.py")
+def agent_with_a_file(side):
+    return _ask_agent(side, "inject_file", agent=Agent(injection="injectfile"), b64_path="L2V0Yy9tb3Rk", b64_contents="aGVsbG8K")
+
+
+@case("agent.py")
+def agent_that_takes_no_files(side):
+    return _ask_agent(side, "inject_file", agent=Agent(injection=None), b64_path="L2V0Yy9tb3Rk", b64_contents="aGVsbG8K")
+
+
+@case("agent.py")
+def agent_that_is_silent(side):
+    return _ask_agent(side, "version", behave=guests.keep_silent)
+
+
+@case("agent.py")
+def agent_of_a_domain_that_is_gone(side):
+    side.add_xenstore_tools()
+    return side.call_plain("agent.py", "version", id=str(uuid.uuid4()), dom_id="31999", timeout="2")
+
+
 # workarounds.py, migration.py
 
 @case("workarounds.py")
@@ -442,7 +495,8 @@ def safe_copy(side):
 @case("migration.py")
 def arrival(side):
     label = str(uuid.uuid4())
-    directory = side.dom0.locate("/images/instance" + label)
+    side.link_images()
+    directory = os.path.join(side.sr.path, "os-images", "instance" + label)
     uuids = _write_chain(directory)
     digest = transfer_cases.guest_digest(directory, uuids[0])
     for number, name in enumerate(uuids):

@@ -9,7 +9,8 @@ import pytest
 
 from tests import conftest
 from tests.compat import differential
-from tests.compat.differential_cases import CASES, PLUGINS
+from tests.compat.differential_cases import CASES, NEED_XENSTORE_TOOLS, PLUGINS
+from tests.harness.fixtures import require_xenstored
 from tests.integration import network_namespace
 
 DOCUMENT = os.path.join(conftest.CHECKOUT, "docs", "DIFFERENCES.md")
@@ -43,6 +44,8 @@ def sides(request):
 def test_a_request(sides, name):
     if not os.path.exists(os.path.join(differential.OUR_PLUGINS, PLUGINS[name])):
         pytest.skip("not applicable: %s is not there yet" % PLUGINS[name])
+    if PLUGINS[name] in NEED_XENSTORE_TOOLS:
+        require_xenstored("xenstored")
     theirs, ours = (side.observe(CASES[name]) for side in sides)
     text = "theirs %s\nours   %s" % (json.dumps(theirs, sort_keys=True)[:2000], json.dumps(ours, sort_keys=True)[:2000])
     if name in list_differences():

@@ -81,14 +81,15 @@ def record(lines):
 
 
 def read_entries(lines):
-    """{(plug-in, function): lines of the entry}"""
-    entries, plugin, entry = {}, None, None
+    """{(plug-in, function): lines of the entry, after those that are for all calls of the plug-in}"""
+    entries, plugin, entry, common = {}, None, [], []
     for line in lines:
         if line.startswith("## "):
-            plugin, entry = line[3:], None
+            plugin, entry = line[3:], []
+            common = entry
         elif line.startswith("### "):
-            entry = entries.setdefault((plugin, line[4:]), [])
-        elif entry is not None:
+            entry = entries.setdefault((plugin, line[4:]), list(common))
+        else:
             entry.append(line)
     return entries
 
@@ -99,9 +100,11 @@ def list_arguments(entry):
 
 
 def list_argument_rows(entry):
-    """The lines of the entry's table of arguments."""
-    rows = itertools.dropwhile(lambda line: not line.startswith("| argument |"), entry)
-    return list(itertools.takewhile(lambda line: line.startswith("|"), rows))[2:]
+    """The lines of the entry's tables of arguments."""
+    found = []
+    for start in (number for number, line in enumerate(entry) if line.startswith("| argument |")):
+        found += itertools.takewhile(lambda line: line.startswith("|"), entry[start + 2:])
+    return found
 
 
 def main():

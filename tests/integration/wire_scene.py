@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import json
 import pathlib
 import re
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 import zlib
 
+from tests.harness.guests import Guest
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
 from tests.integration import host_calls
@@ -36,6 +38,14 @@ Class:\tVGA compatible controller
 Vendor:\tCirrus Logic
 Device:\tGD 5446
 """
+
+_ANSWERS = {"version": ("0", "1.39.1"), "keyinit": ("D0", "84210793265418"), "features": ("0", "version,password,injectfile")}
+
+
+def _answer(guest, request_id, data):
+    guest.remove_request(request_id)
+    code, message = _ANSWERS.get(json.loads(data)["name"], ("0", ""))
+    guest.write_answer(request_id, json.dumps({"returncode": code, "message": message}).encode("ascii"))
 
 
 def _inflate(text):
@@ -156,6 +166,18 @@ class Scene(object):
 
     def _prepare_netwrap_run_command(self):
         self._add_program("ip", r"1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default")
+
+    def _prepare_agent_version(self):
+        self._stack.enter_context(Guest(self.pool.hosts[0].xenstore, 8, _answer))
+
+    def _prepare_migration_transfer_vhd(self):
+        self._names.update({"VDI": transfer_cases.write_chain(self.sr.path)[0], "10.0.0.7": self.pool.hosts[0].ip})
+
+    def _prepare_migration_move_vhds_into_sr(self):
+        del self._names["10.0.0.7"]
+
+    def _prepare_workarounds_safe_copy_vdis(self):
+        self._names["VDI"] = transfer_cases.write_chain(self.sr.path)[0]
 
     def _prepare_xenstore_read_record(self):
         store = self.pool.hosts[0].xenstore
