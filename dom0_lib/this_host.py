@@ -10,10 +10,23 @@ from dom0_lib import paths
 from dom0_lib import xapi
 
 _UUID_KEY = 'INSTALLATION_UUID'
+_CONTROL_DOMAIN_KEY = 'CONTROL_DOMAIN_UUID'
 
 
 def read_uuid():
     """The uuid of this host, from where XAPI has it.  Raises errors.PluginError."""
+    return _read(_UUID_KEY)
+
+
+def find_control_domain(session_ref):
+    """(XAPI, reference of the VM that is this dom0).  Raises errors.PluginError, and what xapi.Errors raises."""
+    uuid = _read(_CONTROL_DOMAIN_KEY)
+    with xapi.Errors('cannot find the control domain'):
+        api = xapi.connect(session_ref).xenapi
+        return api, api.VM.get_by_uuid(uuid)
+
+
+def _read(key):
     try:
         with open(paths.locate(paths.INVENTORY), 'rb') as source:
             lines = source.read().decode('utf-8', 'replace').splitlines()
@@ -22,9 +35,9 @@ def read_uuid():
     for line in lines:
         name, _, value = line.partition('=')
         uuid = value.strip().strip('\'"')
-        if name.strip() == _UUID_KEY and args.is_uuid(uuid):
+        if name.strip() == key and args.is_uuid(uuid):
             return uuid
-    raise errors.PluginError('%s has no %s' % (paths.INVENTORY, _UUID_KEY))
+    raise errors.PluginError('%s has no %s' % (paths.INVENTORY, key))
 
 
 def find(session_ref, host_uuid):

@@ -19,6 +19,7 @@ from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import termination
+from dom0_lib import this_host
 from dom0_lib import xapi
 
 _MARK = 'dom0-plugins-owner'
@@ -47,9 +48,9 @@ class Plug(object):
         self._ref = None
 
     def __enter__(self):
+        _, dom0 = this_host.find_control_domain(self._session_ref)
         with xapi.Errors('cannot plug the VDI into dom0'):
             api = xapi.connect(self._session_ref, _PLUG_TIMEOUT_S).xenapi
-            dom0 = find_dom0(api, self._session_ref)
             with termination.Shield():  # a signal must not come between the VBD and our knowing of it
                 self._ref = api.VBD.create(self._describe(dom0))
                 termination.remember(self._release_after_error)
@@ -88,24 +89,12 @@ class Plug(object):
             log.warning('%s; the next call for a kernel tries again', error)
 
 
-def find_dom0(api, session_ref):
-    """The reference of the control domain of this host."""
-    this_host = api.session.get_this_host(session_ref)
-    records = api.VM.get_all_records_where('field "is_control_domain"="true" and field "resident_on"="%s"' % this_host)
-    for ref, record in records.items():
-        if record['domid'] == '0':  # a driver domain is a control domain, too
-            return ref
-    raise errors.PluginError('XAPI knows no control domain of this host')
-
-
 def require_plugged(session_ref, name):
     """Raises errors.StorageError unless the device `name` is a VDI's that is plugged into this dom0 for writing.
 
     What XAPI has plugged for a caller is never dom0's own disk, nor one that an SR is on.
     """
-    with xapi.Errors('cannot list the VBDs of dom0'):
-        api = xapi.connect(session_ref).xenapi
-        records = api.VBD.get_all_records_where('field "VM"="%s" and field "device"="%s"' % (find_dom0(api, session_ref), name))
+    records = _list(session_ref, ' and field "device"="%s"' % name)
     if not any(record['currently_attached'] and record['mode'] == 'RW' for record in records.values()):
         raise errors.StorageError('%s is no VDI that is plugged into dom0 for writing: plug its VBD first' % name)
 
@@ -115,9 +104,7 @@ def sweep(session_ref, is_alive, wait_s):
 
     is_alive(owner): whether the process lives that made this staging directory
     """
-    with xapi.Errors('cannot list the VBDs of dom0'):
-        api = xapi.connect(session_ref).xenapi
-        records = api.VBD.get_all_records_where('field "VM"="%s"' % find_dom0(api, session_ref))
+    records = _list(session_ref, '')
     removed, stuck = [], []
     for ref, record in sorted(records.items()):
         owner = record['other_config'].get(_MARK)
@@ -131,6 +118,13 @@ def sweep(session_ref, is_alive, wait_s):
             stuck.append(record['VDI'])
             log.warning('%s, and a dead process left it', error)
     return removed, stuck
+
+
+def _list(session_ref, condition):
+    """{reference: record} of the VBDs of this dom0."""
+    api, dom0 = this_host.find_control_domain(session_ref)
+    with xapi.Errors('cannot list the VBDs of dom0'):
+        return api.VBD.get_all_records_where('field "VM"="%s"%s' % (dom0, condition))
 
 
 def _remove(session_ref, ref, wait_s):

@@ -10,6 +10,7 @@ from tests.bench import call_overhead
 from tests.bench import cheap_calls
 from tests.bench import download
 from tests.bench import image
+from tests.bench import kernel
 from tests.bench import upload
 from tests.bench import xenstore
 from tests.bench.report import Report
@@ -17,7 +18,7 @@ from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, upload, call_overhead, cheap_calls, xenstore)
+BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, xenstore)
 
 
 def main(arguments=None):

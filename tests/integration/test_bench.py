@@ -24,6 +24,8 @@ def test_every_row_is_measured(tmp_path):
     counts = {"ours, Python 3.12 (syncs)": 1, "ours, Python 2.7 (syncs)": 1, "os-xenapi 0.3.4, Python 2.7, then sync": 1,
               "curl | tar -xz": 1, "curl | pigz -dc | tar -x": 1,
               "ours, Python 3.12": 1, "ours, Python 2.7": 1, "os-xenapi 0.3.4, Python 2.7": 2,
+              "dd bs=1M conv=fsync": 1, "ours, copy_vdi, Python 2.7": 1, "ours, copy_vdi, Python 3.6": 1,
+              "ours, copy_vdi, Python 3.12": 1,
               "tar -cz | curl": 1, "tar -c | pigz | curl": 1,
               "os-xenapi 0.3.4, get_version": 1, "python -c pass": 10 + 6, "ours, get_version": 5,
               "only xmlrpc.client: loads, dumps": 5,
@@ -31,7 +33,7 @@ def test_every_row_is_measured(tmp_path):
               "ours, read_record": 6, "ours, list_records of 1000 keys": 7, "os-xenapi 0.3.4, list_records of 1000 keys": 1}
     assert {row: rows.count(row) for row in counts} == counts
     verdicts = re.findall(r"^  target <= \S+(?: MiB| ms)? +(met|MISSED) ", output, re.MULTILINE)
-    assert len(verdicts) == 4 + 8 + 5 + 5 * 7 + 13
+    assert len(verdicts) == 4 + 8 + 6 + 5 + 5 * 7 + 13
     assert output.splitlines()[-1] == "targets: %d met, %d MISSED" % (verdicts.count("met"), verdicts.count("MISSED"))
 
 
