@@ -22,6 +22,7 @@ _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-enco
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
 _UUID_DASHES = (8, 13, 18, 23)
 _MAX_SHOWN = 60
+_TRUTHS = {u'true': True, u'false': False, True: True, False: False}
 # XAPI lets 128 KiB arrive; this is what a caller may make of them.
 _MAX_INFLATED_BYTES = 8 << 20
 # Xen's DOMID_FIRST_RESERVED is 0x7ff0.
@@ -244,6 +245,12 @@ def _check_task(value):
     return value
 
 
+def _check_truth(value):
+    if not isinstance(value, (compat.text_type, bool)) or value not in _TRUTHS:
+        raise ValueError('needs true or false')
+    return _TRUTHS[value]
+
+
 def to_number(value, max_digits):
     """The whole number that a text of decimal digits, or a number, says; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
@@ -332,6 +339,7 @@ SR_PATH = Kind(_check_sr_path)
 SR_UUID = Kind(_check_sr_uuid)
 PROPERTIES = Kind(_check_properties, structured=True, secret=True)
 TASK = Kind(_check_task)
+TRUTH = Kind(_check_truth)
 DOM_ID = Kind(_check_dom_id)
 CONFIG_KEY = Kind(_check_config_key)
 COMMAND = Kind(_check_command, structured=True)

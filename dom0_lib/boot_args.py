@@ -8,7 +8,6 @@ from dom0_lib import compat
 from dom0_lib import paths
 
 _MAX_COUNT_DIGITS = 15
-_TRUTHS = {True: True, False: False, u'true': True, u'false': False}
 _MAX_AGE_S = 10 * 365 * 24 * 3600
 _MAX_WAIT_S = 3600
 _MAX_NAME = 255
@@ -41,12 +40,6 @@ def _check_age(value):
     if seconds is None or not 1 <= seconds <= _MAX_AGE_S:
         raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_AGE_S)
     return seconds
-
-
-def _check_truth(value):
-    if not isinstance(value, (bool, compat.text_type)) or value not in _TRUTHS:
-        raise ValueError('needs true or false')
-    return _TRUTHS[value]
 
 
 def _check_ref(value):
@@ -171,7 +164,6 @@ def _check_iso_maker(value):
 VDI_REF = args.Kind(_check_ref)
 BYTE_COUNT = args.Kind(_check_byte_count)
 AGE_S = args.Kind(_check_age)
-TRUTH = args.Kind(_check_truth)
 OPTIONAL_IMAGE_ID = args.Kind(_or_absent(args.IMAGE_ID.check))
 OPTIONAL_BOOT_FILE = args.Kind(_or_absent(_check_boot_file))
 DEVICE = args.Kind(_check_device)

@@ -7,15 +7,8 @@ from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import json_reply
 
-_TRUTHS = {u'true': True, u'false': False, True: True, False: False}
 _HEX_DIGITS = u'0123456789abcdefABCDEF'
 _MAX_LINE = 1000
-
-
-def _check_truth(value):
-    if not isinstance(value, (compat.text_type, bool)) or value not in _TRUTHS:
-        raise ValueError('needs true or false')
-    return _TRUTHS[value]
 
 
 def _make_action(action):
@@ -74,7 +67,6 @@ def _check_pci_device(value):
     return u':'.join([u'0000'] * (3 - len(parts)) + parts).lower() + dot + function
 
 
-TRUTH = args.Kind(_check_truth)
 REBOOT = _make_action(u'reboot')
 SHUTDOWN = _make_action(u'shutdown')
 STARTUP = _make_action(u'startup')

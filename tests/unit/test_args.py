@@ -81,6 +81,7 @@ TAKEN = {
     'CONFIG_KEY': [
         (u'relax-xsm-sr-check', u'relax-xsm-sr-check'), (u'a_b.c', u'a_b.c'),
     ],
+    'TRUTH': [(u'true', True), (u'false', False), (True, True), (False, False)],
     'TASK': [
         (u'OpaqueRef:' + UUID_A, u'OpaqueRef:' + UUID_A),
     ],
@@ -191,6 +192,7 @@ REFUSED = {
         (u'', 'is empty'), (u'a b', 'name of a setting'), (u'a=b', 'name of a setting'), (u'#a', 'name of a setting'),
         (u'k' * 256, 'name of a setting'), (u'caf\xe9', 'name of a setting'),
     ],
+    'TRUTH': [(value, 'needs true or false') for value in (u'', u'True', u'TRUE', u'yes', u'1', 1, 0, [], [True], {}, 1.0)],
     'TASK': [
         (u'', 'is empty'), (UUID_A, 'needs the reference'), (u'opaqueref:' + UUID_A, 'needs the reference'),
         (u'OpaqueRef:' + UUID_A + u'\n', 'needs the reference'), (u'OpaqueRef:a b', 'needs the reference'),

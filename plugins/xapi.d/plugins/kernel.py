@@ -31,7 +31,7 @@ CALLS = {
     ),
     'sweep': HostCall(
         'dom0_lib.guest_kernel:sweep',
-        Arg('remove', boot_args.TRUTH, default=False),
+        Arg('remove', args.TRUTH, default=False),
         Arg('grace', boot_args.AGE_S, default=24 * 3600),
         Arg('keep', boot_args.NAMES, default=[]),
     ),

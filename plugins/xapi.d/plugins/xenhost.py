@@ -14,7 +14,7 @@ CALLS = {
     'host_uptime': Call('dom0_lib.host_data:read_uptime'),
     'set_host_enabled': HostCall(
         'dom0_lib.host_power:set_enabled',
-        Arg('enabled', host_args.TRUTH),
+        Arg('enabled', args.TRUTH),
         Arg('host_uuid', args.UUID, default=None),
     ),
     'host_reboot': HostCall(
@@ -35,7 +35,7 @@ CALLS = {
     'host_join': HostCall(
         'dom0_lib.pool_join:join',
         Arg('compute_uuid', args.UUID), Arg('url', args.ENDPOINT), Arg('user', host_args.LINE),
-        Arg('password', host_args.PASSWORD), Arg('force', host_args.TRUTH, default=False),
+        Arg('password', host_args.PASSWORD), Arg('force', args.TRUTH, default=False),
         Arg('master_addr', host_args.ADDRESS), Arg('master_user', host_args.LINE), Arg('master_pass', host_args.PASSWORD),
     ),
     'get_config': Call('dom0_lib.host_data:get_config', Arg('params', host_args.CONFIG_PARAMS)),
