@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from tests.bench import agent
 from tests.bench import call_overhead
 from tests.bench import cheap_calls
 from tests.bench import download
@@ -18,7 +19,7 @@ from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, xenstore)
+BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, xenstore, agent)
 
 
 def main(arguments=None):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 from tests.harness import vhd_util
+from tests.harness import xenstored
 from tests.harness.dom0 import Dom0
 from tests.run import environments
 
@@ -47,6 +48,12 @@ def add_os_xenapi(dom0, pythons):
     shutil.copy(os.path.join(site_dir, "six.py"), dom0.plugin_dir)
 
 
+def add_xenstore_tools(dom0):
+    """Put Debian's xenstore-read and its kind there; what they need is in xenstored.tool_environment()."""
+    for name in os.listdir(xenstored.tools_dir()):
+        os.symlink(os.path.join(xenstored.tools_dir(), name), os.path.join(dom0.bin_dir, name))
+
+
 def find_plain(version, python):
     """The interpreter that starts as a dom0's does.
 
@@ -57,22 +64,38 @@ def find_plain(version, python):
     return os.path.join(_ask(python, "import sys; print(sys.base_prefix)"), "bin", "python2.7")
 
 
-def time_process(watch, row, dom0, command):
-    """Run a command with a plug-in's environment and no more; returns its output.
+class Process(object):
+    """A command with a plug-in's environment and no more, running.
 
     The harness forks, which takes the longer the more memory this process has; this start costs next to nothing.
     """
-    output_path = dom0.locate("/tmp/output")
-    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_WRONLY, 0),
-               (os.POSIX_SPAWN_OPEN, 1, output_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-               (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+
+    def __init__(self, dom0, command):
+        self._program = command[0]
+        self._output_path = dom0.locate("/tmp/output")
+        self._status = None
+        actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_WRONLY, 0),
+                   (os.POSIX_SPAWN_OPEN, 1, self._output_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+                   (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+        self._pid = os.posix_spawn(command[0], command, dom0.environment, file_actions=actions)
+
+    def wait(self):
+        _, self._status = os.waitpid(self._pid, 0)
+
+    def read_output(self):
+        """What it wrote, once it has been waited for."""
+        if self._status != 0:
+            raise RuntimeError("%s ended with status %#x" % (self._program, self._status))
+        with open(self._output_path, "rb") as output:
+            return output.read()
+
+
+def time_process(watch, row, dom0, command):
+    """Run a command from beginning to end; returns its output."""
     with watch(row):
-        pid = os.posix_spawn(command[0], command, dom0.environment, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
-    if status != 0:
-        raise RuntimeError("%s: %s ended with status %#x" % (row, command[0], status))
-    with open(output_path, "rb") as output:
-        return output.read()
+        process = Process(dom0, command)
+        process.wait()
+    return process.read_output()
 
 
 def has_openssl_hashes(python):

@@ -68,8 +68,7 @@ def _compare_os_xenapi(pythons, stack):
     for dom0 in (ours, theirs):
         store = _start("xenstored", dom0, stack)
         dom0.environment.update(xenstored.tool_environment(store.socket))
-        for name in os.listdir(xenstored.tools_dir()):
-            os.symlink(os.path.join(xenstored.tools_dir(), name), os.path.join(dom0.bin_dir, name))
+        hosts.add_xenstore_tools(dom0)
     return Comparison(
         "%s: %d keys, Python %s" % (NAME, KEYS, hosts.OS_XENAPI_PYTHON),
         [lambda watch: _call(watch, LIST, ours, "list_records", "vm-data/many", KEYS),
