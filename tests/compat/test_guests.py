@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What os-xenapi's client asks about guests, and does for them: consoles, counters, kernels."""
+"""What os-xenapi's client asks about guests, and does for them: consoles, counters, kernels, their agents."""
 
 import base64
+import json
 import os
 import uuid
 import zlib
@@ -9,6 +10,8 @@ import zlib
 import pytest
 
 from tests.compat.client import Bytes, ClientFailed
+from tests.harness.guest_agent import KeyPair
+from tests.harness.guests import Guest
 from tests.integration.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
 
 
@@ -60,3 +63,28 @@ def test_kernels(client, compat_pool):
     assert client.method("call_plugin", "kernel.py", "create_kernel_ramdisk", {
         "cached-image": str(uuid.uuid4()), "new-image-uuid": new_uuid}) == ""
     host.check_nothing_plugged()
+
+
+def ask(client, function, *args, **kwargs):
+    return json.loads(client.call("host_agent." + function, str(uuid.uuid4()), "21", "20", *args, **kwargs))
+
+
+def test_the_agent(client, compat_pool):
+    with Guest(compat_pool.hosts[0].xenstore, 21) as guest:
+        assert ask(client, "version") == {"returncode": "0", "message": guest.agent.version}
+        pair = KeyPair()
+        answer = ask(client, "key_init", pub=str(pair.public))
+        assert answer["returncode"] == "D0"
+        encrypted = pair.agree(int(answer["message"])).encrypt("secret\n")
+        assert ask(client, "password", enc_pass=encrypted)["returncode"] == "0"
+        assert guest.agent.password == "secret\n"
+        path, content = (base64.b64encode(data).decode("ascii") for data in (b"/root/key", b"ssh-rsa AAAA"))
+        assert ask(client, "inject_file", b64_path=path, b64_contents=content)["returncode"] == "0"
+        assert guest.agent.files == {b"/root/key": b"ssh-rsa AAAA"}
+        assert ask(client, "reset_network")["returncode"] == "0"
+        assert ask(client, "agent_update", url="http://10.0.0.5/agent.tar.gz", md5sum="0" * 32)["returncode"] == "0"
+        assert (guest.agent.network_resets, guest.agent.updates) == (1, [("http://10.0.0.5/agent.tar.gz", "0" * 32)])
+    with pytest.raises(ClientFailed) as caught:
+        ask(client, "version")
+    # nova waits for the guest's new domain when it reads this.
+    assert "REBOOT:" in caught.value.details[-1].splitlines()[-1]
