@@ -33,7 +33,7 @@ class CrashHost(object):
         self._service = service
         generator = random.Random(7)
         chain = _write_chain(directory, generator)
-        self._guest_digest = vhd_reader.digest(chain)
+        self.guest_digest = vhd_reader.digest(chain)
         archive = os.path.join(directory, "image.tgz")
         with tarfile.open(archive, "w:gz", compresslevel=1) as target:
             for number, path in enumerate(chain):
@@ -121,7 +121,7 @@ class CrashHost(object):
         self.sr.scan()
         if not names & ours:
             return False
-        assert vhd_reader.digest([self._path(name) for name in uuids]) == self._guest_digest
+        assert vhd_reader.digest([self._path(name) for name in uuids]) == self.guest_digest
         hidden = [self.dom0.run_program("vhd-util", "query", "-n", self._path(name), "-f").stdout.strip() for name in uuids]
         assert hidden == ["hidden: 0", "hidden: 1", "hidden: 1"]
         return True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A call that dies, or meets a full or broken disk, anywhere: after the next call the SR has the whole chain or nothing of it."""
 
+import os
 import random
 import uuid
 
@@ -8,6 +9,7 @@ import pytest
 
 from dom0_lib import faults
 from tests import conftest
+from tests.harness import vhd_reader
 from tests.security.crash_host import open_crash_host
 
 _SWEEPING = [name for name in faults.POINTS if name.startswith("sweep.")]
@@ -95,3 +97,27 @@ def test_killed_at_random_moments(any_crash_host):
         arrived += crash_host.check(uuids)
         crash_host.remove(uuids)
     assert arrived < _RANDOM_KILLS
+
+
+@pytest.mark.parametrize("point, passes", [
+    ("publish.linked", 1), ("publish.linked", 2), ("publish.leaf_linked", 1), ("publish.hidden", 1), ("publish.hidden", 2),
+    ("publish.synced", 1)])
+def test_another_host_between_two_steps(tmp_path, point, passes):
+    """Off the SR's master our locks exclude nobody there: its scans and its collection meet a publication at any step."""
+    names = [str(uuid.uuid4()) for _ in range(3)]
+    with open_crash_host(conftest.DOM0_PYTHONS[-1][1], str(tmp_path)) as host:
+        with host.armed("%s:kill:%d" % (point, passes)):
+            assert host.download(names).details
+        host.sr.scan()
+        host.sr.collect_garbage()
+        assert host.sweep().details is None
+        host.sr.scan()
+        host.sr.collect_garbage()
+        assert host.list_staging() == []
+        left = set(os.listdir(host.sr.path)) & set("%s.vhd" % name for name in names)
+        if point == "publish.linked":
+            assert not left
+        else:
+            # The collection has made one disk of the chain by now.
+            assert left == {"%s.vhd" % names[0]}
+            assert vhd_reader.digest(os.path.join(host.sr.path, left.pop())) == host.guest_digest

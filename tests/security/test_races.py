@@ -193,9 +193,10 @@ def pauses(race_host, chance):
         while not ended.wait(0.003):
             for pid in race_host.pool.hosts[0].dom0.processes.running_pids():
                 with contextlib.suppress(OSError):
-                    if chance.random() < 0.007 or is_hiding(pid):
+                    is_late = is_hiding(pid)
+                    if is_late or chance.random() < 0.007:
                         os.kill(pid, signal.SIGSTOP)
-                        ended.wait(chance.uniform(0.05, 0.25))
+                        ended.wait(chance.uniform(0.05, 0.5 if is_late else 0.2))
                         os.kill(pid, signal.SIGCONT)
     thread = threading.Thread(target=pause)
     thread.start()
