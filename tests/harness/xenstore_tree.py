@@ -6,6 +6,7 @@ n none, r read, w write, b both.
 """
 
 import collections
+import copy
 import itertools
 
 from tests.harness.xenstore_client import PAYLOAD_MAX_BYTES, Refused
@@ -181,8 +182,8 @@ class Transaction(object):
     def __init__(self, tree):
         self._tree = tree
         self._before = dict(tree.nodes)
-        self.tree = Tree.__new__(Tree)
-        self.tree.__dict__.update(tree.__dict__, nodes=dict(tree.nodes))
+        self.tree = copy.copy(tree)
+        self.tree.nodes = dict(tree.nodes)
         self._touched = set()
         self._steps = []
 

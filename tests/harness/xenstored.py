@@ -11,6 +11,7 @@ import glob
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -154,11 +155,13 @@ class RealXenstored(Xenstored):
         else:
             self._write("conf", _OXENSTORED_CONF % os.fsencode(self._path("pid")))
             command = [program, "--no-fork", "--config-file", self._path("conf")]
-        environment = dict(os.environ, DOM0_XENSTORED_DIR=self._path(""), LD_PRELOAD=_build_shim(),
-                           LD_LIBRARY_PATH=_library_dir())
+        lifeline, self._lifeline = os.pipe()
+        environment = dict(os.environ, DOM0_XENSTORED_DIR=self._path(""), DOM0_XENSTORED_LIFELINE=str(lifeline),
+                           LD_PRELOAD=_build_shim(), LD_LIBRARY_PATH=_library_dir())
         with open(self._path("log"), "ab") as log:
             self._process = subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             start_new_session=True)
+                                             pass_fds=[lifeline], start_new_session=True)
+        os.close(lifeline)
         self._wait_until_it_listens()
 
     def _wait_until_it_listens(self):
@@ -178,6 +181,7 @@ class RealXenstored(Xenstored):
             self._process.kill()
         if self._process:
             self._process.wait(_DEADLINE_S)
+            os.close(self._lifeline)
         self._process = None
         for name in ("socket", "pid"):
             if os.path.exists(self._path(name)):
@@ -185,7 +189,7 @@ class RealXenstored(Xenstored):
 
     def pause(self, is_paused=True):
         """It answers nobody, until pause(False)."""
-        self._process.send_signal(19 if is_paused else 18)
+        self._process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
 
     def _begin_domain(self, domid):
         self._write("domain-%d" % domid, bytes(4096))
@@ -224,7 +228,7 @@ def _build_shim():
     if not os.path.exists(path):
         # Two test processes may do this at once.
         unfinished = "%s.%d" % (path, os.getpid())
-        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", unfinished, _SHIM_SOURCE, "-ldl"], check=True,
+        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-o", unfinished, _SHIM_SOURCE, "-ldl"], check=True,
                        timeout=_DEADLINE_S)
         os.replace(unfinished, path)
     return path

@@ -9,6 +9,9 @@
  *     domain-N.notify    a FIFO that gets a byte when the daemon has touched the page
  *     events             a FIFO: who writes a port to it, 32 bits, raises that event in the daemon
  *
+ * The daemon ends when the descriptor DOM0_XENSTORED_LIFELINE, a pipe that nobody writes to, is closed at its other end: with who
+ * started it, however that ends.
+ *
  * Ports: 1 tells that some domain has ended (VIRQ_DOM_EXC), 100 + N that domain N has touched its page.
  * The structures are those of Xen 4.17; only their first members are known here.
  */
@@ -17,6 +20,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,6 +50,26 @@ static const char *directory(void)
         exit(1);
     }
     return name;
+}
+
+static void *wait_for_the_end(void *lifeline)
+{
+    char byte;
+
+    while (read((int)(intptr_t)lifeline, &byte, 1) < 0 && errno == EINTR)
+        ;
+    _exit(0);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *lifeline = getenv("DOM0_XENSTORED_LIFELINE");
+    pthread_t thread;
+
+    if (lifeline && pthread_create(&thread, NULL, wait_for_the_end, (void *)(intptr_t)atoi(lifeline))) {
+        fputs("xenstored_shim: no thread can be started\n", stderr);
+        exit(1);
+    }
 }
 
 static void *next(const char *name)

@@ -349,6 +349,13 @@ def test_a_domain_ends(daemon, client, guest):
     assert not client.is_introduced(DOMID)
 
 
+def test_a_guest_has_no_say_in_what_domains_there_are(daemon, client, guest):
+    for kind, payload in ((Type.INTRODUCE, b"6\0001\0001\0"), (Type.RELEASE, b"5\0")):
+        with refused("EACCES"):
+            guest.request(kind, payload)
+    assert client.is_introduced(DOMID)
+
+
 def test_the_toolstack_removes_what_a_domain_leaves(daemon, client):
     client.watch(PATH + b"/name", b"token")
     client.event()

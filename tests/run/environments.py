@@ -178,7 +178,7 @@ def prepare_xenstored():
             raise EnvironmentFailed(reason)
     try:
         _prepare("xenstored", XENSTORED_PACKAGES, make)
-    except EnvironmentFailed as error:
+    except (EnvironmentFailed, subprocess.TimeoutExpired) as error:
         return str(error)
     return None
 
