@@ -23,6 +23,7 @@ from dom0_lib import proc
 from dom0_lib import settings
 from dom0_lib import sr
 from dom0_lib import staging
+from dom0_lib import storage_file
 from dom0_lib import task_watch
 from dom0_lib import termination
 
@@ -166,7 +167,7 @@ def _make(area, command, volume_id, loader, check):
             '-b', _printable(loader), '-c', _CATALOG.decode('ascii'), '-no-emul-boot', '-boot-load-size', '4', '-boot-info-table',
             '-o', area.join(_IMAGE)]
     proc.run(argv, _MAKE_DEADLINE_S, check=check)
-    staging.sync(area.join(_IMAGE))
+    storage_file.sync(area.join(_IMAGE))
 
 
 def _printable(data):
@@ -188,7 +189,7 @@ def _check(path, expected):
 
 def _replace(new_path, path, source):
     """Give the new image the name of the old one, which `source` has open."""
-    with staging.StorageErrors('cannot replace the ISO'), termination.Shield():
+    with storage_file.StorageErrors('cannot replace the ISO'), termination.Shield():
         old = os.fstat(source.fileno())
         if not os.path.samestat(old, os.lstat(path)):
             raise errors.StorageError('the ISO was replaced while its settings were changed')
@@ -196,4 +197,4 @@ def _replace(new_path, path, source):
         os.chmod(new_path, stat.S_IMODE(old.st_mode))
         os.rename(new_path, path)
         faults.point('iso.replaced')
-        staging.sync(os.path.dirname(path))
+        storage_file.sync(os.path.dirname(path))
