@@ -112,10 +112,7 @@ class BootDirectory(object):
 
     def _publish_copy(self, area, path, name):
         with open(path, 'rb', 0) as source:
-            copy = area.create(_COPY, os.fstat(source.fileno()).st_size)
-            for piece in _read_pieces(source):
-                copy.write(memoryview(piece))
-        copy.finish()
+            area.copy(source.fileno(), _COPY, lambda size_bytes: None)
         storage_file.sync(area.join(_COPY), paths.BOOT_GUEST)
         os.rename(area.join(_COPY), self.join(name))
 
