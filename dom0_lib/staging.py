@@ -142,6 +142,7 @@ class Area(object):
             except EnvironmentError as error:
                 if error.errno not in storage_file.NO_HARD_LINKS + (errno.EXDEV,):
                     raise
+                _require_single(os.lstat(path), 1, name)
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     inode = _require_single(os.fstat(fd), 1, name)

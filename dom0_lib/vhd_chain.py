@@ -190,19 +190,19 @@ def _find_chain_misfits(names, chain):
     for child, (name, metadata) in enumerate(zip(names, chain)):
         if metadata:
             parent = chain[child + 1] if child + 1 < len(chain) else None
-            for text in _find_misfits(metadata, parent, child == 0, child + 1 == len(chain)):
+            for text in _find_misfits(metadata, parent, child == 0, names[child + 1:]):
                 yield '%s: %s' % (name, text)
 
 
-def _find_misfits(metadata, parent, is_leaf, is_base):
+def _find_misfits(metadata, parent, is_leaf, followers):
     if is_leaf and metadata.hidden:
         yield 'the leaf is marked hidden, so the SR would delete it'
     if metadata.disk_type == vhd.FIXED:
         yield 'a fixed disk, which breaks SR.scan; convert it to a dynamic one'
-    elif is_base and metadata.disk_type != vhd.DYNAMIC:
+    elif not followers and metadata.disk_type != vhd.DYNAMIC:
         yield 'differencing, but its parent %s is not in the image' % metadata.parent_uuid
-    elif not is_base and metadata.disk_type != vhd.DIFFERENCING:
-        yield 'not differencing, but the image has a parent for it'
+    elif followers and metadata.disk_type != vhd.DIFFERENCING:
+        yield 'not differencing, but %s follow%s it' % (', '.join(followers), '' if followers[1:] else 's')
     elif parent:
         if metadata.parent_uuid != parent.uuid:
             yield 'made on parent %s, but the next file is %s' % (metadata.parent_uuid, parent.uuid)

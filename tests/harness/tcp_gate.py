@@ -15,12 +15,14 @@ _LIMIT_S = 60
 class Gate(object):
     """A proxy to the server of `url`, which shuts after `limit_bytes` in all and stays so until it is opened; a context manager.
 
+    ip       of the gate
     url      of the server, through the gate
+    passed_bytes    in both directions so far
     shut     an Event: the bytes have passed, nothing moves any more
     heads    what each client sent first
     """
 
-    def __init__(self, url, limit_bytes):
+    def __init__(self, url, limit_bytes, ip="127.0.0.1"):
         server = urllib.parse.urlsplit(url)
         self._server = server.hostname, server.port
         self._left_bytes = limit_bytes
@@ -30,9 +32,10 @@ class Gate(object):
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)  # inherited by what it accepts
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind((ip, 0))
         self._listener.listen(16)
-        self.url = server._replace(netloc="127.0.0.1:%d" % self._listener.getsockname()[1]).geturl()
+        self.url = server._replace(netloc="%s:%d" % self._listener.getsockname()).geturl()
+        self.passed_bytes = 0
         self.shut = threading.Event()
         self.heads = []
 
@@ -49,6 +52,21 @@ class Gate(object):
     def open(self):
         """Let everything pass from now on."""
         self._opened.set()
+
+    def pass_more(self, limit_bytes):
+        """Let so much pass, and shut again."""
+        with self._lock:
+            self._left_bytes = limit_bytes
+            self.shut.clear()
+            opened, self._opened = self._opened, threading.Event()
+        opened.set()
+
+    def cut(self):
+        """Break the connections that there are; new ones pass."""
+        broken, self._sockets = self._sockets, []
+        self._opened.set()
+        for each in broken:
+            _end(each)
 
     def _accept(self):
         with contextlib.suppress(OSError):  # the listener is closed at the end
@@ -83,12 +101,14 @@ class Gate(object):
 
     def _pass(self, size_bytes):
         with self._lock:
+            self.passed_bytes += size_bytes
             self._left_bytes -= size_bytes
             if self._left_bytes > 0:
                 return
-        if not self._opened.is_set():
+            opened = self._opened
+        if not opened.is_set():
             self.shut.set()
-            self._opened.wait(_LIMIT_S)
+            opened.wait(_LIMIT_S)
 
 
 def _end(connection):

@@ -14,6 +14,7 @@ from dom0_lib import rsync
 from tests.harness import vhd_reader
 from tests.harness.pool import Pool
 from tests.harness.ssh_daemon import SshDaemon
+from tests.harness.tcp_gate import Gate
 from tests.integration import transfer_cases as cases
 
 PLUGIN = "migration.py"
@@ -34,8 +35,6 @@ class Pair(object):
         self.source, self.target = pool.hosts
         self.source_sr, self.target_sr = pool.srs[:2]
         self.host = daemon.address if daemon else "localhost"
-        for host in pool.hosts:
-            cases.write_settings(host, SETTINGS)
 
     def transfer(self, label, vdi_uuid, place, is_legacy=False, **changes):
         """transfer_vhd on the source."""
@@ -77,10 +76,10 @@ class Pair(object):
     def arrived_path(self, label, name):
         return self.target.dom0.locate("/images/instance%s/%s" % (label, name))
 
-    def find_programs(self):
-        """Process ids of rsync and ssh on the source, and of what they have started on the target."""
-        return [pid for pid in cases.find_processes("rsync") if _has_root(pid, (self.source.root, self.target.root))
-                or _is_in(pid, (self.source, self.target))]
+    def find_programs(self, text="rsync"):
+        """Process ids of the transfer's programs, here and there, with `text` in their command lines."""
+        hosts = [self.source, self.target]
+        return [pid for pid in cases.find_processes(text.replace(" ", "\0")) if _belongs_to(pid, hosts)]
 
     def expect_idle(self, limit_s=5.0):
         """No program of a transfer runs any more, and no lock or staging directory is left."""
@@ -90,21 +89,16 @@ class Pair(object):
             pass
 
 
-def _has_root(pid, roots):
+def _belongs_to(pid, hosts):
+    """Whether a process runs in the mount namespace of one of the hosts, or has the host's root in its environment."""
+    namespaces = [host.dom0.processes.namespace.inode for host in hosts if host.dom0.processes.namespace]
     try:
+        if os.stat("/proc/%d/ns/mnt" % pid).st_ino in namespaces:
+            return True
         with open("/proc/%d/environ" % pid, "rb") as environ:
-            return any(root.encode() in environ.read() for root in roots)
+            return any(host.root.encode() in environ.read() for host in hosts)
     except OSError:
-        return False
-
-
-def _is_in(pid, hosts):
-    namespaces = [host.dom0.processes.namespace for host in hosts]
-    try:
-        own = os.stat("/proc/%d/ns/mnt" % pid).st_ino
-    except OSError:
-        return False
-    return own in [namespace.inode for namespace in namespaces if namespace]
+        return False  # it has ended meanwhile
 
 
 @contextlib.contextmanager
@@ -114,9 +108,13 @@ def open_pair(pythons, more=""):
         pool = Pool(hosts=2, python=pythons, has_namespace=True)
     except PermissionError as error:
         pytest.skip("not applicable: %s" % error)
-    with pool, SshDaemon(pool.hosts[1], more) as daemon:
-        daemon.admit(pool.hosts[0])
-        yield Pair(pool, daemon)
+    with pool:
+        for host in pool.hosts:
+            cases.write_settings(host, SETTINGS)
+            host.dom0.open_namespace()  # which shows what is in /etc by now
+        with SshDaemon(pool.hosts[1], more) as daemon:
+            daemon.admit(pool.hosts[0])
+            yield Pair(pool, daemon)
 
 
 class Background(object):
@@ -143,3 +141,15 @@ class Background(object):
 
 def digest_of(sr, leaf):
     return vhd_reader.digest(cases.vhd_path(sr.path, leaf))
+
+
+@contextlib.contextmanager
+def gate_to(pair, limit_bytes=1 << 40):
+    """Within, transfers of the pair go through a Gate."""
+    direct = pair.host
+    with Gate("tcp://" + direct, limit_bytes, ip="127.0.0.9") as gate:
+        pair.host = gate.url[len("tcp://"):]
+        try:
+            yield gate
+        finally:
+            pair.host = direct

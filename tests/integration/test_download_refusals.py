@@ -404,7 +404,7 @@ def wrong_order(scene):
     return scene.serve(pack_chain([leaf, base, middle]))
 
 
-@refused("UnsafeImage", "not differencing, but the image has a parent for it")
+@refused("UnsafeImage", "not differencing, but 1.vhd follows it")
 def two_disks_that_are_no_chain(scene):
     disk = scene.disk()
     return scene.serve(pack_chain([disk, disk]))

@@ -2,16 +2,23 @@
 """Guests move between two hosts, over a real rsync and a real sshd."""
 
 import os
+import signal
+import time
 import uuid
 
 import pytest
 
 from tests import conftest
+from tests.harness.sm_locks import LockTimeout
 from tests.integration import migrations
 from tests.integration import transfer_cases as cases
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
 
+EDGES = conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[1:][-1:]
+# A disk of 30 MB: more than the sockets on the way hold.
+BLOCKS = 15
+CANCEL_LIMIT_S = 2.0
 NEWEST = conftest.DOM0_PYTHONS[-1][1]
 
 
@@ -23,6 +30,13 @@ def make_uuids(count):
 def pair():
     """Two hosts on the newest Python, for what does not depend on it."""
     with migrations.open_pair(NEWEST) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module", params=EDGES, ids=lambda version_and_path: version_and_path[0])
+def edge_pair(request):
+    """The same on the oldest and the newest, for what processes and signals are asked for."""
+    with migrations.open_pair(request.param[1]) as pair:
         yield pair
 
 
@@ -51,3 +65,115 @@ def test_a_guest_moves(dom0_python):
         assert len(os.listdir(pair.target_sr.path)) == 4
         pair.source_sr.scan()
         pair.expect_idle()
+
+
+# What interrupts a transfer, and the next one that continues it.
+
+@pytest.fixture
+def large(edge_pair):
+    """(pair, uuid, label) of a disk that takes long, on its own in the SR."""
+    uuids, _ = edge_pair.write_guest(1, blocks=BLOCKS, seed="large")
+    yield edge_pair, uuids[0], migrations.make_label()
+    os.unlink(cases.vhd_path(edge_pair.source_sr.path, uuids[0]))
+
+
+def kill_in_the_middle(pair, vdi_uuid, label, number, limit_bytes=12 << 20):
+    """Send a signal to the plug-in alone when so much has passed; Failure.details."""
+    with migrations.gate_to(pair, limit_bytes) as gate:
+        call = migrations.Background(pair.transfer, label, vdi_uuid, 0)
+        assert gate.shut.wait(30)
+        pid, = pair.source.dom0.processes.running_pids()
+        os.kill(pid, number)
+        failure = call.join()
+        # The gate is still shut: they end because the plug-in has, not because the other side does.
+        cases.wait_until(lambda: not pair.find_programs("ssh -o"), 5)
+    cases.wait_until(lambda: not pair.find_programs(), 10)
+    return failure
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_continued(large, number):
+    pair, vdi_uuid, label = large
+    size = os.path.getsize(cases.vhd_path(pair.source_sr.path, vdi_uuid))
+    with cases.unchanged(cases.vhd_path(pair.source_sr.path, vdi_uuid)):
+        failure = kill_in_the_middle(pair, vdi_uuid, label, number)
+    assert failure[1] == "signal: " + number.name
+    (name, present), = pair.arrived(label).items()
+    assert name == ".dom0-plugins-partial/0.vhd", "an unfinished file has the name of a whole one"
+    assert 4 << 20 < present < size
+    with migrations.gate_to(pair) as gate:
+        assert pair.transfer(label, vdi_uuid, 0) is None
+        assert gate.passed_bytes <= 1.05 * (size - present)
+    assert pair.arrived(label) == {"0.vhd": size}
+    stack = make_uuids(1)
+    pair.receive(label, stack)
+    assert migrations.digest_of(pair.target_sr, stack[0]) == migrations.digest_of(pair.source_sr, vdi_uuid)
+    pair.expect_idle()
+
+
+def test_cancelled(large):
+    pair, vdi_uuid, label = large
+    session = pair.pool.login()
+    task = session.xenapi.task.create("migration", "")
+    with migrations.gate_to(pair, 4 << 20) as gate:
+        call = migrations.Background(pair.transfer, label, vdi_uuid, 0, task=task)
+        assert gate.shut.wait(30)
+        time.sleep(1.1)  # rsync tells its progress once in a second
+        gate.pass_more(12 << 20)
+        cases.wait_until(lambda: 0.1 < session.xenapi.task.get_progress(task) < 0.9)
+        session.xenapi.task.cancel(task)
+        cancelled_at = time.monotonic()
+        assert call.join() == ["TASK_CANCELLED", task]
+        assert time.monotonic() - cancelled_at < CANCEL_LIMIT_S
+        assert not pair.find_programs("ssh -o")
+    pair.expect_idle()
+
+
+def test_a_connection_that_breaks_is_made_again(large):
+    pair, vdi_uuid, label = large
+    size = os.path.getsize(cases.vhd_path(pair.source_sr.path, vdi_uuid))
+    with migrations.gate_to(pair, 12 << 20) as gate:
+        call = migrations.Background(pair.transfer, label, vdi_uuid, 0)
+        assert gate.shut.wait(30)
+        gate.cut()
+        assert call.join() is None
+        assert len(gate.heads) == 2
+        assert gate.passed_bytes <= 1.05 * size + (8 << 20), "what was on its way is lost, and no more"
+    assert pair.arrived(label) == {"0.vhd": size}
+    assert any("continuing" in line for line in pair.source.syslog_lines())
+
+
+@pytest.mark.parametrize("limits, text", [("idle_timeout = 2\ntotal_timeout = 5", "did not end within 5 s"),
+                                          ("idle_timeout = 20\ntotal_timeout = 3", "did not end within 3 s")])
+def test_nothing_moves(large, limits, text):
+    pair, vdi_uuid, label = large
+    cases.write_settings(pair.source, migrations.SETTINGS + "[network]\n%s\n" % limits)
+    started = time.monotonic()
+    with migrations.gate_to(pair, 12 << 20), cases.refused("transfer_vhd", "RetryableError", text):
+        pair.transfer(label, vdi_uuid, 0)
+    assert time.monotonic() - started < 12
+    cases.write_settings(pair.source, migrations.SETTINGS)
+    pair.expect_idle()
+
+
+def test_a_disk_that_is_written_to_meanwhile(large):
+    pair, vdi_uuid, label = large
+    with migrations.gate_to(pair, 12 << 20) as gate:
+        call = migrations.Background(pair.transfer, label, vdi_uuid, 0)
+        assert gate.shut.wait(30)
+        os.utime(cases.vhd_path(pair.source_sr.path, vdi_uuid))
+        gate.open()
+        assert call.join()[2:] == ["RetryableError", "the VHD of VDI %s was changed while it was read" % vdi_uuid]
+
+
+def test_the_garbage_collection_is_kept_out(large):
+    pair, vdi_uuid, label = large
+    with migrations.gate_to(pair, 12 << 20) as gate:
+        call = migrations.Background(pair.transfer, label, vdi_uuid, 0)
+        assert gate.shut.wait(30)
+        for name in ("gc_active", "running"):
+            with pytest.raises(LockTimeout), pair.source.sm_locks.hold(pair.source_sr.uuid, name, 0):
+                pass
+        gate.open()
+        assert call.join() is None
+    pair.expect_idle()

@@ -456,7 +456,7 @@ def cycle_of_two(scene):
     return pack([read(two), read(one)])
 
 
-@hostile("UnsafeImage", "not differencing, but the image has a parent for it")
+@hostile("UnsafeImage", "not differencing, but 1.vhd follows it")
 def two_bases(scene):
     return pack([scene.good_disk(), scene.good_disk()])
 

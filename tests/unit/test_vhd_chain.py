@@ -91,7 +91,7 @@ MISFITS = {
     'base with a parent': (make_chain()[:2], '1.vhd: differencing, but its parent %s is not in the image' % BASE),
     'raw parent': ([make_disk(vhd.DIFFERENCING, LEAF, '0' * 8 + '-0000-0000-0000-' + '0' * 12)],
                    '0.vhd: differencing, but its parent 00000000-0000-0000-0000-000000000000 is not in the image'),
-    'leaf without a parent': ([make_disk(), make_disk(uuid=BASE)], '0.vhd: not differencing, but the image has a parent for it'),
+    'leaf without a parent': ([make_disk(), make_disk(uuid=BASE)], '0.vhd: not differencing, but 1.vhd follows it'),
     'other parent': ([make_disk(vhd.DIFFERENCING, LEAF, PARENT), make_disk(uuid=BASE)],
                      '0.vhd: made on parent %s, but the next file is %s' % (PARENT, BASE)),
     'order': ([make_chain()[0], make_chain()[2], make_chain()[1]], '0.vhd: made on parent %s' % PARENT),
