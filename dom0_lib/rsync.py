@@ -49,6 +49,8 @@ _ADVICE = (
     ('Disk quota exceeded', errors.StorageError, 'the disk there is full'),
     ('Read-only file system', errors.StorageError, 'the disk there is read-only'),
 )
+# What is wrong when a program ends without a word: rsync may end ssh before it has passed on what the other end said.
+_SILENT = {11: 'nothing could be written there; is there a directory {parent}, on a disk that is not full?'}
 
 
 class Transfer(object):
@@ -151,9 +153,9 @@ class Transfer(object):
 
     def _describe(self, completed):
         """The error that a failed attempt is."""
-        reason = completed.first_line() or 'rsync said nothing'
         facts = {'name': self._host[0] if self._host else '', 'directory': self._directory,
                  'parent': os.path.dirname(self._directory)}
+        reason = completed.first_line() or _SILENT.get(completed.status, 'nothing was said').format(**facts)
         for fragment, kind, advice in _ADVICE:
             if fragment.format(**facts) in completed.error_output:
                 return kind('%s: %s (%s)' % (self._label, advice.format(**facts), reason))

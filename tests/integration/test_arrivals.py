@@ -211,7 +211,8 @@ REFUSED = {
 NO_FILES = ("a link", "a hard link", "a directory", "a FIFO")
 
 
-@pytest.mark.parametrize("case, where", [(case, "in the SR") for case in sorted(REFUSED)] + [(case, "elsewhere") for case in NO_FILES])
+@pytest.mark.parametrize("case, where", [(case, "in the SR") for case in sorted(REFUSED)]
+                         + [(case, "elsewhere") for case in NO_FILES])
 def test_refused(request, receiver, case, where):
     if where == "elsewhere":
         request.getfixturevalue("elsewhere")

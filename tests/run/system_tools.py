@@ -26,6 +26,7 @@ TOOLS = (
     Tool("ipset", "ipset", "a command of neutron's"),
     Tool("iptables-restore", "iptables", "a command of neutron's"),
     Tool("lspci", "pciutils", "the host's PCI devices"),
+    Tool("mkfs.xfs", "xfsprogs", "a file system that shares blocks"),
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),
