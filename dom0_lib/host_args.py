@@ -29,8 +29,8 @@ def _check_line(value):
 
 def _check_address(value):
     value = _check_line(value)
-    # What makes a URL with it behind http:// makes an address, of which XAPI wants no more than that.
-    if u'/' in value or not value.isalnum() and value.strip(u'.-:[]') == u'':
+    # What makes a URL behind http:// is an address.
+    if u'/' in value or not value.strip(u'.-:[]'):
         raise ValueError('needs the address of a host')
     args.ENDPOINT.check(u'http://' + value)
     return value
@@ -52,6 +52,10 @@ def _check_config_entry(value):
     value = _check_config_params(value)
     if u'value' not in value:
         raise ValueError("has no 'value'")
+    try:
+        json_reply.dumps(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: nested too deep
+        raise ValueError("has a 'value' that JSON cannot hold")
     return value
 
 

@@ -21,10 +21,11 @@ from dom0_lib import errors
 from dom0_lib import http_client
 from dom0_lib import log
 from dom0_lib import settings
+from dom0_lib import termination
 from dom0_lib import xapi
 
-# A guest is given ten minutes to shut down, as XAPI's own clients do; a join moves a database.
-_CALL_TIMEOUT_S = 20 * 60
+# XAPI gives a guest twenty minutes to shut down.
+_CALL_TIMEOUT_S = 25 * 60
 _CONNECT_TIMEOUT_S = 30
 # os-xenapi waited 23 times 10 s for the toolstack to come back.
 _RESTART_TIMEOUT_S = 240
@@ -39,14 +40,24 @@ def join(session_ref, compute_uuid, url, user, password, force, master_addr, mas
     compute_uuid: the VM that runs nova-compute there; master_*: of this pool's coordinator
     Raises errors.PluginError that names the step which failed.
     """
-    problems = []
     with _Step('log in to %s' % url):
         session = xapi.log_in(_make_exchange(url), user, password)
+    remote = session.xenapi
+    places = [('its host', remote), ('this pool', xapi.connect(session_ref).xenapi)]
+    problems = []
+
+    def start_again():
+        try:
+            with _Step('start VM %s again' % compute_uuid):
+                _restart(places, compute_uuid)
+        except errors.PluginError as error:
+            problems.append(compat.to_text(error))
+
     try:
-        remote = session.xenapi
         with _Step('find VM %s there' % compute_uuid):
             compute_ref = remote.VM.get_by_uuid(compute_uuid)
-        places = [('its host', remote), ('this pool', xapi.connect(session_ref).xenapi)]
+        # A signal may come while it is started at the end: then that is done once more.
+        termination.remember(start_again)
         try:
             with _Step('shut down VM %s' % compute_uuid):
                 remote.VM.clean_shutdown(compute_ref)
@@ -54,16 +65,13 @@ def join(session_ref, compute_uuid, url, user, password, force, master_addr, mas
                 (remote.pool.join_force if force else remote.pool.join)(master_addr, master_user, master_pass)
             # The XAPI there still answers for a moment, but what it begins now would be lost.
             del places[0]
-        except errors.PluginError as error:
-            problems.append(compat.to_text(error))
         finally:
-            try:
-                with _Step('start VM %s again' % compute_uuid):
-                    _restart(places, compute_uuid)
-            except errors.PluginError as error:
-                problems.append(compat.to_text(error))
-    finally:
-        _log_out(session)
+            start_again()
+            termination.forget(start_again)
+    except errors.PluginError as error:
+        problems.insert(0, compat.to_text(error))
+    # Not after a signal: the VM is then started once more in this session.
+    _log_out(session)
     if problems:
         raise errors.PluginError('; '.join(problems))
 
@@ -81,12 +89,15 @@ class _Step(object):
         if value is None:
             log.info('host_join: done: %s', self._what)
         elif isinstance(value, Exception):
-            try:
-                with xapi.Errors('XAPI'):
-                    raise value
-            except errors.PluginError as error:
-                log.warning('host_join: failed: %s', self._what)
-                raise errors.PluginError('host_join cannot %s: %s' % (self._what, error))
+            reason = _describe(value)
+            log.warning('host_join: failed: %s: %s', self._what, reason)
+            raise errors.PluginError('host_join cannot %s: %s' % (self._what, reason))
+
+
+def _describe(error):
+    """The reason of an error; what follows a code of XAPI's may be a secret."""
+    code = None if isinstance(error, errors.PluginError) else xapi.failure_code(error)
+    return 'XAPI answered %s' % code if code else compat.to_text(error) or type(error).__name__
 
 
 def _restart(places, compute_uuid):
@@ -102,11 +113,10 @@ def _restart(places, compute_uuid):
                 api.VM.start(api.VM.get_by_uuid(compute_uuid), False, True)
                 return
             except Exception as error:
-                code = xapi.failure_code(error)
                 # It had not gone down, or somebody else has started it.
-                if code == 'VM_BAD_POWER_STATE' and error.details[3].lower() == 'running':
+                if xapi.failure_code(error) == 'VM_BAD_POWER_STATE' and error.details[3].lower() == 'running':
                     return
-                failures.append('%s: %s' % (place, code or compat.to_text(error)))
+                failures.append('%s: %s' % (place, _describe(error)))
         if compat.monotonic_s() >= ends_at:
             raise errors.PluginError('it did not start within %d s (%s)' % (_RESTART_TIMEOUT_S, '; '.join(failures)))
         time.sleep(_RETRY_S)
@@ -117,7 +127,7 @@ def _log_out(session):
         session.xenapi.session.logout()
     except Exception as error:
         # After a join that session is gone with the XAPI that it was of.
-        log.info('host_join: the session at the host has ended: %s', xapi.failure_code(error) or compat.to_text(error))
+        log.info('host_join: the session at the host has ended: %s', _describe(error))
 
 
 def _make_exchange(url):

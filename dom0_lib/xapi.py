@@ -18,11 +18,7 @@ def connect(session_ref, timeout_s=_TIMEOUT_S):
     timeout_s: for each call to answer.
     Every call may raise XenAPI.Failure, and OSError or socket.error after a restart of the toolstack.
     """
-    try:
-        import XenAPI
-    except ImportError:
-        raise errors.PluginError('the XenAPI module is not installed for %s' % compat.interpreter())
-    session = XenAPI.Session('http://localhost', transport=_make_transport(timeout_s))
+    session = _import_module().Session('http://localhost', transport=_make_transport(timeout_s))
     session._session = session_ref
     return session
 
@@ -32,7 +28,6 @@ def log_in(exchange, user, password):
 
     Raises what `exchange` raises, and what the calls of a session do.
     """
-    import XenAPI
     xmlrpc_client = compat.import_xmlrpc_client()
 
     class ExchangeTransport(xmlrpc_client.Transport):
@@ -42,9 +37,17 @@ def log_in(exchange, user, password):
             parser.close()
             return unmarshaller.close()
 
-    session = XenAPI.Session('http://localhost', transport=ExchangeTransport())
+    session = _import_module().Session('http://localhost', transport=ExchangeTransport())
     session.login_with_password(user, password)
     return session
+
+
+def _import_module():
+    try:
+        import XenAPI
+    except ImportError:
+        raise errors.PluginError('the XenAPI module is not installed for %s' % compat.interpreter())
+    return XenAPI
 
 
 class Errors(object):

@@ -151,9 +151,10 @@ def test_xapi_that_dies_while_it_joins(site):
     assert site.state_in(site.other) == "Running"
 
 
-def test_a_signal_while_the_host_joins(site):
+def end_by_signal(site, message):
+    """Join while `message` is held up at the other host, and end the plug-in by a signal there; the failure's details."""
     hold = threading.Event()
-    site.other.faults.wait("pool.join", hold)
+    site.other.faults.wait(message, hold)
     failures = []
 
     def join():
@@ -163,14 +164,21 @@ def test_a_signal_while_the_host_joins(site):
             failures.append(failure.details)
     thread = threading.Thread(target=join)
     thread.start()
-    cases.wait_until(lambda: site.other.faults.calls["pool.join"])
+    cases.wait_until(lambda: site.other.faults.calls[message])
     assert site.state_in(site.other) == "Halted"
     for pid in site.master.hosts[0].dom0.processes.running_pids():
         os.kill(pid, signal.SIGTERM)
     thread.join(60)
+    state = site.state_in(site.other)
     hold.set()
     assert failures[0][:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]
-    assert site.state_in(site.other) == "Running"
+    return state
+
+
+@pytest.mark.parametrize("message", ["pool.join", "VM.start"])
+def test_a_signal(site, message):
+    """Also one that comes while the VM is started again: what is to be done whatever happens is begun once more."""
+    assert end_by_signal(site, message) == "Running"
 
 
 class TlsDoor(object):

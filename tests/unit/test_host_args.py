@@ -32,7 +32,8 @@ REFUSED = [('TRUTH', value) for value in (u'', u'True', u'yes', u'1', u'"true"',
     ('ADDRESS', value) for value in (u'', u'http://x', u'x/y', u'a b', u'u@x', u'x:y', u'x:0', u':80', u'x?y', u'[fd00::5', u'-', u'..', 5)] + [
     ('CONFIG_PARAMS', value) for value in (
         u'', u'x', u'[]', u'{}', u'{"key": null}', u'{"key": 5}', u'{"key": ""}', u'{"key": "a b"}', u'{"key": "a"} x', [u'key'], 5, {})] + [
-    ('CONFIG_ENTRY', value) for value in (u'{"key": "a"}', {u'key': u'a'}, {u'value': 1})] + [
+    ('CONFIG_ENTRY', value) for value in (u'{"key": "a"}', {u'key': u'a'}, {u'value': 1}, {u'key': u'a', u'value': {1: 2}}, {u'key': u'a', u'value': float('nan')},
+                                        u'{"key": "a", "value": %s1%s}' % (u'[' * 990, u']' * 990))] + [
     ('PCI_DEVICE', value) for value in (
         u'', u'00:1f', u'00:1f.', u'00:1f.8', u'00:1f.10', u'0:1f.2', u'00:1g.2', u'000:00:1f.2', u'00000:00:1f.2', u'0:0:0:0.0', u'::.0',
         u'00:1f.2\n', u'../00:1f.2', u'00:\u0661f.2', u'00:1f.\u0662', u'00:1f.\xb2', 5)]
