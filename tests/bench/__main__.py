@@ -9,6 +9,7 @@ import sys
 from tests.bench import agent
 from tests.bench import call_overhead
 from tests.bench import cheap_calls
+from tests.bench import commands
 from tests.bench import download
 from tests.bench import image
 from tests.bench import kernel
@@ -19,7 +20,7 @@ from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, xenstore, agent)
+BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, commands, xenstore, agent)
 
 
 def main(arguments=None):

@@ -90,9 +90,9 @@ class Process(object):
             return output.read()
 
 
-def time_process(watch, row, dom0, command):
-    """Run a command from beginning to end; returns its output."""
-    with watch(row):
+def time_process(watch, row, dom0, command, after=None):
+    """Run a command from beginning to end, as a row of the watch; returns its output."""
+    with watch(row, after):
         process = Process(dom0, command)
         process.wait()
     return process.read_output()
