@@ -15,6 +15,7 @@ from tests.harness.guests import Guest
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
 from tests.integration import host_calls
+from tests.integration import iso_host
 from tests.integration import transfer_cases
 from tests.integration.kernel_host import KERNEL, KernelHost
 from tests.integration.test_partition import DiskHost
@@ -120,6 +121,9 @@ class Scene(object):
 
     def _prepare_config_file_get_val(self):
         self._write("/etc/xapi.conf", b"relax-xsm-sr-check = true\n")
+
+    def _prepare_ipxe_inject(self):
+        self._names["VDI"] = iso_host.IsoHost(self.pool).add(iso_host.make_iso(self._directory))[0]
 
     def _prepare_kernel_copy_vdi(self):
         kernel_host = KernelHost(self.pool)
