@@ -62,6 +62,10 @@ class Client(object):
         """A method of the session. Raises ClientFailed."""
         return self._ask({"method": method, "args": args, "kwargs": kwargs, "endpoint": self.endpoint})
 
+    def list_functions(self, modules):
+        """["module.function"] of os_xenapi.client."""
+        return self._ask({"list": modules})
+
     def _ask(self, call):
         killer = threading.Timer(DEADLINE_S, self._process.kill)
         killer.start()

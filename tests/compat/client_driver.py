@@ -6,6 +6,7 @@ Each line of stdin is a call in JSON, each line of stdout how it ended:
     {"session": [url, user, password]}                      opens the session that later calls use
     {"function": "host_agent.version", "args": [...], "kwargs": {...}}
     {"method": "call_plugin", "args": [...], "kwargs": {...}}
+    {"list": ["host_agent", ...]}                           names of all functions of these modules
     -> {"value": ..., "seconds": 0.1, "retries": [class or details of each error that was retried]}
     -> {"error": class, "text": ..., "details": XenAPI.Failure's or null, "retries": [...]}
 
@@ -16,6 +17,7 @@ The text "<callback>" among the arguments stands for what nova passes there: it 
 from __future__ import absolute_import, division
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -44,6 +46,8 @@ class Driver(object):
         if 'session' in call:
             self._session = client_session.XenAPISession(*native(call['session']))
             return describe(self._session)
+        if 'list' in call:
+            return [name + '.' + function for name in native(call['list']) for function in list_functions(name)]
         args = [self._find_callback(value, call) for value in native(call['args'])]
         kwargs = native(call.get('kwargs', {}))
         if 'method' in call:
@@ -57,6 +61,13 @@ class Driver(object):
         if value == '<retry callback>':
             return lambda exc: self._retries.append(exc.details if isinstance(exc, XenAPI.Failure) else type(exc).__name__)
         return value
+
+
+def list_functions(module_name):
+    """Those that are defined there and take a session."""
+    module = importlib.import_module('os_xenapi.client.' + module_name)
+    return [name for name, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+            and inspect.getargspec(value)[0][:1] == ['session']]
 
 
 def describe(session):

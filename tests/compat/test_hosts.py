@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""host_management and host_network of os-xenapi's client, and host_agent and host_xenstore, as nova uses what they return."""
+"""host_management, host_network and host_xenstore of os-xenapi's client, as nova uses what they return."""
 
 import itertools
 import json
 import os
-import secrets
 
 import pytest
 
 from tests.compat.client import ClientFailed
 from tests.harness import guests
-from tests.harness.guest_agent import BASE, PRIME, Agent
+from tests.harness.guest_agent import Agent
 from tests.harness.guests import Guest
 from tests.integration import host_calls
 
@@ -156,38 +155,12 @@ def test_records(client, host):
     assert int(client.call("host_xenstore.read_record", domid, "device/vif/0/state")) == 4
 
 
-# A guest's agent; nova 15 and older send the timeout as text, which XAPI lets through
-
-def ask(client, guest, function, *arguments, timeout="20"):
-    return json.loads(client.call("host_agent." + function, "request-%d" % next(_ids), str(guest.domid), timeout, *arguments))
-
+# A guest's agent (its answers: test_guests.py)
 
 def last_line(client, guest, function, *arguments):
     """Of the message of a failure, as nova reads it."""
     details = details_of(client.call, "host_agent." + function, "request-%d" % next(_ids), str(guest.domid), "2", *arguments)
     return details[-1].splitlines()[-1]
-
-
-def test_an_agent(client, host):
-    with Guest(host.xenstore, next(_domids), agent=Agent(injection="injectfile")) as guest:
-        assert ask(client, guest, "version")["returncode"] == "0"
-        private = secrets.randbits(80)
-        answer = ask(client, guest, "key_init", str(pow(BASE, private, PRIME)))
-        assert answer["returncode"] == "D0" and int(answer["message"]) > 0
-        assert ask(client, guest, "reset_network")["returncode"] in ("0", "500")
-        assert ask(client, guest, "inject_file", "L2V0Yy9tb3Rk", "aGVsbG8K")["returncode"] == "0"
-        assert guest.agent.files == {b"/etc/motd": b"hello\n"}
-
-
-def test_an_agent_is_told_what_nova_says(client, host):
-    answer = guests.answer_bytes(b'{"returncode": "0", "message": ""}')
-    with Guest(host.xenstore, next(_domids), answer) as guest:
-        assert ask(client, guest, "password", "c2VjcmV0")["returncode"] == "0"
-        update = ("http://10.0.0.5/agent.zip", "d41d8cd98f00b204e9800998ecf8427e")
-        assert ask(client, guest, "agent_update", *update)["returncode"] == "0"
-        assert [json.loads(request.data) for request in guest.requests] == [
-            {"name": "password", "value": "c2VjcmV0"},
-            {"name": "agentupdate", "value": ",".join(update)}]
 
 
 def test_an_agent_that_fails(client, host):

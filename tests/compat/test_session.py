@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How os-xenapi's client opens a session, on the pool's master and on a member, and what it takes for an answer."""
 
+import pathlib
+import re
+
 import pytest
 
 from tests.compat.client import Client, ClientFailed
@@ -60,6 +63,15 @@ def test_relaxed_check_of_the_storage_manager(compat_pool):
             configuration.write(text)
         with Client(compat_pool.hosts[0].url) as client:
             assert client.method("is_xsm_sr_check_relaxed") is expected
+
+
+def test_every_function_of_the_client_is_called_by_a_test(client):
+    functions = client.list_functions(["disk_management", "host_agent", "host_glance", "host_management", "host_network",
+                                       "host_xenstore", "vm_management"])
+    assert len(functions) > 35
+    text = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+    called = set(re.findall(r'"(\w+\.\w+)"', text)) | {"host_agent." + name for name in re.findall(r'ask\(client, "(\w+)"', text)}
+    assert set(functions) <= called
 
 
 def test_a_plugin_and_a_function_that_are_not_there(client):
