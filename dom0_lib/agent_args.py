@@ -77,7 +77,7 @@ def _check_md5(value):
 GUEST = args.Kind(_check_guest)
 SECONDS = args.Kind(_check_seconds)
 REQUEST_ID = args.Kind(_check_request_id)
-PUBLIC_KEY = args.Kind(_check_public_key, secret=True)
+PUBLIC_KEY = args.Kind(_check_public_key)
 BASE64 = args.Kind(_check_base64, secret=True)
 SHORT_BASE64 = args.Kind(_check_short_base64, secret=True)
 URL = args.Kind(_check_url, secret=True)

@@ -7,7 +7,8 @@ UUID_A = u'11111111-2222-4333-8444-555555555555'
 UUID_B = u'66666666-7777-4888-9999-aaaaaaaaaaaa'
 SR_UUID = u'0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e'
 SR_PATH = u'/var/run/sr-mount/' + SR_UUID
-SECRET = u'gAAAAAB-s3cr3t'
+# As it is base64, too, it can be a password that comes so.
+SECRET = u'gAAAAABs3cr3tX9w'
 
 # Stands for a listening port of this machine that nothing may connect to.
 ENDPOINT = u'http://127.0.0.1:1'
@@ -88,17 +89,18 @@ ARGUMENTS = {
     'task': (u'OpaqueRef:' + UUID_A, [u'', UUID_A, u'OpaqueRef:', u'OpaqueRef:<x>', 5]),
     'id': (UUID_A, [u'', u'../name', u'a/b', u'a b', u'x\n', 5]),
     'timeout': (u'5', [u'', u'0', u'-1', u'soon', u'1e3', u'86401', True]),
-    'pub': (u'162259276829213363391578010288126', [u'', u'x', u'-5', u'1 2', SECRET, 5]),
-    'enc_pass': (u'VGhpcyBpcyBhIHNlY3JldA==', [u'', SECRET, u'abcde', u'ab==cd==', 5]),
-    'b64_path': (u'L3Jvb3QvLnNzaC9hdXRob3JpemVkX2tleXM=', [u'', u'/root/.ssh', SECRET, u'abcde', 5]),
-    'b64_contents': (u'c3NoLXJzYSBBQUFB', [SECRET, u'abcde', u'ab==cd==', 5]),
+    'pub': (u'162259276829213363391578010288126', [u'', u'x', u'-5', u'1 2', 5]),
+    'enc_pass': (SECRET, [u'', SECRET + u'x', SECRET + u'-_-_', u'ab==' + SECRET, SECRET * 60, 5]),
+    'b64_path': (SECRET, [u'', u'/' + SECRET, SECRET + u'x', u'ab==' + SECRET, SECRET * 60, 5]),
+    'b64_contents': (SECRET, [SECRET + u'x', SECRET + u'-_-_', u'ab==' + SECRET, 5]),
     'md5sum': (u'd41d8cd98f00b204e9800998ecf8427e', [u'', u'x' * 32, u'd41d8cd98f00b204e9800998ecf8427', 5]),
 }
 
 # XAPI says -1 of a guest that is between two domains; its agent cannot be asked, and the caller learns to wait.
 _OF_A_GUEST = {
     'dom_id': (u'5', [u'', u'-2', u'5x', u'5/../0', u'\u0665', u'32752', True, [5]]),
-    'url': (u'http://10.0.0.5/agent.zip', [u'', u'agent.zip', u'http://h/a,b', u'http://h/a b', u'http://h/a\n', 5]),
+    'url': (u'http://user:' + SECRET + u'@10.0.0.5/agent.zip', [
+        u'', SECRET, u'http://h/' + SECRET + u',b', u'http://h/' + SECRET + u' b', u'http://h/' + SECRET + u'\n', 5]),
 }
 
 # (plug-in, call): {argument: (a right value, wrong values)} where an argument means something else in this call.
