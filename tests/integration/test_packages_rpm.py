@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make rpm`: the same bytes from the same commit; rpm installs, upgrades and removes it; the installed plug-ins work."""
 
+import concurrent.futures
 import os
 import re
 import shutil
+import time
 
 import pytest
 
+from tests.harness import image_service_faults
 from tests.harness.image_service import ImageService
 from tests.integration import downloads
 from tests.integration import packages
@@ -176,6 +179,27 @@ def test_a_download_by_the_installed_plugins(artefacts, tmp_path, family, versio
         cloud = downloads.Cloud(pool, service, str(tmp_path))
         leaf = cloud.call(service.add_image(downloads.pack_chain(downloads.make_chain(str(tmp_path), 2))))
         assert leaf in pool.srs[0].scan()
+
+
+@pytest.mark.parametrize("family, version, interpreter", FAMILIES)
+@pytest.mark.parametrize("is_legacy", [False, True], ids=["plain", "legacy"])
+def test_a_download_goes_on_while_the_package_is_removed(artefacts, tmp_path, family, version, interpreter, is_legacy):  # noqa: F811
+    """It needs nothing of the library any more that it has not got: its image is published, and its caller gets the reply."""
+    with packages.open_dom0(PYTHONS[version], interpreter) as pool, ImageService() as service:
+        root = Root(pool.hosts[0].root)
+        root.rpm("--nodeps", "-i", rpm_of(artefacts("rpm"), family))
+        pool.hosts[0].dom0.open_namespace()
+        cloud = downloads.Cloud(pool, service, str(tmp_path))
+        image = service.add_image(downloads.pack_chain(downloads.make_chain(str(tmp_path), 2)))
+        service.faults.append(image_service_faults.Stall(3, at=4096, path="/file$"))
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            call = threads.submit(cloud.call, image, legacy=is_legacy, api_version=2)
+            while not service.faults[0].hits:
+                time.sleep(0.02)
+                assert not call.done()
+            root.rpm("-e", "dom0-xapi-plugins")
+            assert not call.done() and not os.path.exists(root.locate("etc/xapi.d/dom0-xapi-plugins"))
+            assert call.result(60) in pool.srs[0].scan()
 
 
 def test_an_upgrade_keeps_the_settings_and_nothing_else_of_the_old_version(artefacts, root, tmp_path):  # noqa: F811
