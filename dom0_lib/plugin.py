@@ -12,6 +12,7 @@ import sys
 from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import json_reply
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import termination
@@ -102,9 +103,7 @@ def _run(calls, request, plugin):
     else:
         values = args.bind_plain(call.rows, request.arguments, call.ignores_unknown)
     _authorize(call, request, plugin)
-    # All of the library that the call needs is imported before it begins: an upgrade may remove the files while it runs.
-    if not is_legacy and not call.replies_text:
-        from dom0_lib import json_reply
+    # The last import of a call: an upgrade may remove the library's files while the function runs.
     module_name, _, function_name = call.target.partition(':')
     __import__(module_name)
     result = getattr(sys.modules[module_name], function_name)(request.session_ref, **values)

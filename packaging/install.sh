@@ -27,7 +27,8 @@ settings=/etc/dom0-plugins.conf
 # Beside the plug-ins, not among them: xapi may start whatever is there.
 new_link=/etc/xapi.d/.dom0-plugins-new
 last=dom0_plugin_version.py
-request='<methodCall><methodName>get_version</methodName><params><param><value>OpaqueRef:install</value></param><param><value><struct></struct></value></param></params></methodCall>'
+request='<methodCall><methodName>get_version</methodName><params><param><value>OpaqueRef:install</value></param><param><value><struct>'
+request=$request'</struct></value></param></params></methodCall>'
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -239,7 +240,8 @@ install_here() {
         release=$release.$$
     fi
     if [ ! -d "$base/releases/$release" ]; then
-        "$chosen" -m compileall -q -d "$base/releases/$release/dom0_lib" "$stage/dom0_lib" > /dev/null || die "cannot compile dom0_lib"
+        "$chosen" -m compileall -q -d "$base/releases/$release/dom0_lib" "$stage/dom0_lib" > /dev/null ||
+            die "cannot compile dom0_lib"
         sync
         mv "$stage" "$base/releases/$release"
     fi

@@ -72,10 +72,11 @@ def root(tmp_path):
 
 
 def build_next(output, family, version="99.1"):
-    """An RPM of a later version, which has no glance.py any more, out of a copy of the checkout."""
+    """An RPM of a later version, which has other settings and no glance.py any more, out of a copy of the checkout."""
     copy = str(output / "checkout")
     shutil.copytree(CHECKOUT, copy, ignore=shutil.ignore_patterns(".venvs", ".git", "dist", "build"))
     for name, old, new in (("dom0_lib/__init__.py", "'%s'" % VERSION, "'%s'" % version),
+                           ("dom0_lib/settings.py", "connect_timeout = 30  ", "connect_timeout = 31  "),
                            ("CHANGES.md", "# Changes\n", "# Changes\n\n## %s (2027-01-04)\n\n* newer\n" % version)):
         path = os.path.join(copy, name)
         with open(path) as source:
@@ -90,7 +91,7 @@ def build_next(output, family, version="99.1"):
 
 def test_the_same_commit_makes_the_same_bytes(artefacts, tmp_path):  # noqa: F811
     directory = artefacts("rpm")
-    (tmp_path / ".rpmmacros").write_text("%_binary_payload w19.zstdio\n%dist .mine\n")
+    (tmp_path / ".rpmmacros").write_text("%_binary_payload w19.zstdio\n%dist .mine\n%distribution Mine\n")
     make("rpm", tmp_path / "again", environment={"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "HOME": str(tmp_path)})
     assert sorted(os.listdir(directory)) == sorted(os.path.basename(rpm_of("", family)) for family, _, _ in FAMILIES)
     for name in os.listdir(directory):
@@ -208,6 +209,7 @@ def test_an_upgrade_keeps_the_settings_and_nothing_else_of_the_old_version(artef
     root.write(PLUGINS + "/others.py", "")
     root.rpm("--nodeps", "-U", build_next(tmp_path, "python3"))
     assert root.read(SETTINGS) == "[policy]\ndeny = *\n"
+    assert "#connect_timeout = 31" in root.read(SETTINGS + ".rpmnew")
     names = os.listdir(os.path.join(CHECKOUT, "plugins/xapi.d/plugins"))
     assert sorted(os.listdir(root.locate(PLUGINS))) == sorted(set(names) - {"glance.py"} | {"others.py"})
     assert os.listdir(root.locate("etc/xapi.d/dom0-xapi-plugins")) == ["99.1-1.python3"]
@@ -215,7 +217,7 @@ def test_an_upgrade_keeps_the_settings_and_nothing_else_of_the_old_version(artef
 
     root.rpm("-e", "dom0-xapi-plugins")
     assert [name for name in root.list_files() if name.startswith("etc/")] == [
-        "etc/dom0-plugins.conf.rpmsave", "etc/xapi.d", PLUGINS, PLUGINS + "/others.py"]
+        "etc/dom0-plugins.conf.rpmnew", "etc/dom0-plugins.conf.rpmsave", "etc/xapi.d", PLUGINS, PLUGINS + "/others.py"]
 
 
 def test_the_host_moves_from_python_2_to_python_3(artefacts, root):  # noqa: F811
