@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How soon a guest's answer is the caller's: from the guest's write to the end of the process, with real xenstored daemons."""
 
-import contextlib
 import json
 import os
 import random
 import time
 
 from tests.bench import hosts
+from tests.bench import xenstored_hosts
 from tests.bench.comparison import Comparison, DifferenceTarget, RatioTarget
+from tests.bench.xenstored_hosts import DOMID
 from tests.harness import plugin_reply
 from tests.harness import xapi_xml
 from tests.harness import xenstore_client
@@ -17,10 +18,8 @@ from tests.harness import xenstored
 NAME = "agent"
 ROUNDS = 30
 OS_XENAPI_ROUNDS = 6
-PYTHONS = ("2.7", "3.6", "3.12")
 LIMIT_MS = 5
 OS_XENAPI_LIMIT = 0.1
-DOMID = 5
 TIMEOUT_S = 20
 # By then a process waits.
 SETTLED_S = 0.1
@@ -38,24 +37,11 @@ _NOTE = "times begin when the guest writes its answer; CPU is that of the whole 
 
 
 def run(options, report):
-    missing = xenstored.list_missing()
-    if missing:
-        report.print_line("\n%s: LEFT OUT, needs %s" % (NAME, ", ".join(missing)))
-        return
-    for kind in xenstored.REAL:
-        for version in PYTHONS:
-            if version in options.pythons:
-                with contextlib.ExitStack() as stack:
-                    report.print_outcome(_compare(kind, version, options.pythons, stack).measure(
-                        options.rounds or ROUNDS, with_memory=False))
-    if hosts.has_os_xenapi(options.pythons):
-        with contextlib.ExitStack() as stack:
-            report.print_outcome(_compare_os_xenapi(options.pythons, stack).measure(
-                min(options.rounds or OS_XENAPI_ROUNDS, OS_XENAPI_ROUNDS), with_memory=False))
+    xenstored_hosts.run(NAME, options, report, _compare, _compare_os_xenapi, ROUNDS, OS_XENAPI_ROUNDS)
 
 
-def _compare(kind, version, pythons, stack):
-    ours = _Host(kind, hosts.find_plain(version, pythons[version]), stack)
+def _compare(kind, python, version, stack):
+    ours = _Host(kind, python, stack)
     ours.dom0.install_plugins()
     return Comparison(
         "%s: an answer with %s, Python %s" % (NAME, kind, version),
@@ -63,8 +49,7 @@ def _compare(kind, version, pythons, stack):
         [DifferenceTarget(OURS, YARDSTICK, LIMIT_MS)], [_NOTE])
 
 
-def _compare_os_xenapi(pythons, stack):
-    python = hosts.find_plain(hosts.OS_XENAPI_PYTHON, pythons[hosts.OS_XENAPI_PYTHON])
+def _compare_os_xenapi(python, pythons, stack):
     ours, theirs = (_Host("xenstored", python, stack, PERIOD_S) for _ in range(2))
     ours.dom0.install_plugins()
     hosts.add_os_xenapi(theirs.dom0, pythons)
@@ -79,15 +64,9 @@ class _Host(object):
 
     def __init__(self, kind, python, stack, spread_s=0.0):
         self._spread_s = spread_s
-        self.dom0 = stack.enter_context(hosts.make_dom0(python))
-        store = xenstored.make(kind, self.dom0.locate("/var/run/xenstored/socket"))
-        stack.callback(store.stop)
-        store.start()
-        store.introduce(DOMID)
+        self.dom0, store = xenstored_hosts.make_dom0(kind, python, stack)
         self._guest = stack.enter_context(store.guest(DOMID))
         self._guest.watch(b"data/host", b"requests")
-        self.dom0.environment.update(xenstored.tool_environment(store.socket))
-        hosts.add_xenstore_tools(self.dom0)
 
     def time_yardstick(self, watch):
         path = "/local/domain/%d/data/guest/yardstick" % DOMID
