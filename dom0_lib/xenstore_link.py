@@ -29,8 +29,10 @@ _HEADER = struct.Struct('=IIII')
 # OCaml's reply to a directory is as long as the names; a guest's quota keeps them far below this.
 _MAX_REPLY_BYTES = 16 << 20
 _RECEIVE_BYTES = 64 * 1024
-# Requests that are sent before the first reply is read: both directions fit into the socket's buffers.
-_PIPELINE = 32
+# Requests that are sent at once.  Two such batches fit into the socket's buffer, so sending them never waits for a daemon that
+# waits for us to read.
+_BATCH = 32
+_BATCH_BYTES = 32 * 1024
 _MAX_NAME = 200
 
 
@@ -68,7 +70,7 @@ class Link(object):
         self.timeout_s = timeout_s
         self._reader = ReplyReader()
         self._messages = []  # received and not looked at, the first one last
-        self._request_id = 0
+        self._sent_id = self._answered_id = 0
         self._events = []
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
@@ -98,18 +100,19 @@ class Link(object):
         """For each payload, sent as a request of this kind: the payload of the reply, bytes, or the name of an error, text."""
         ends_at = compat.monotonic_s() + self.timeout_s
         replies = []
-        for start in range(0, len(payloads), _PIPELINE):
-            batch = payloads[start:start + _PIPELINE]
+        sent = 0
+        for batch in _cut(payloads):
             self._send(kind, transaction_id, batch, ends_at)
-            replies += [self._receive_reply(kind, ends_at) for _ in batch]
-        return replies
+            # While we read what the daemon has answered it has the next ones to go on with.
+            replies += [self._receive_reply(kind, ends_at) for _ in range(sent - len(replies))]
+            sent += len(batch)
+        return replies + [self._receive_reply(kind, ends_at) for _ in range(sent - len(replies))]
 
     def _send(self, kind, transaction_id, payloads, ends_at):
-        request_id = self._request_id
         pieces = []
         for payload in payloads:
-            request_id = request_id + 1 & 0xffffffff
-            pieces += [_HEADER.pack(kind, request_id, transaction_id, len(payload)), payload]
+            self._sent_id = self._sent_id + 1 & 0xffffffff
+            pieces += [_HEADER.pack(kind, self._sent_id, transaction_id, len(payload)), payload]
         data = b''.join(pieces)
         while data:
             data = data[self._wait_for('send', data, ends_at):]
@@ -124,10 +127,10 @@ class Link(object):
             if reply_kind != WATCH_EVENT:
                 break
             self._keep_event(payload)
-        self._request_id = self._request_id + 1 & 0xffffffff
-        if reply_id != self._request_id or reply_kind not in (kind, ERROR):
+        self._answered_id = self._answered_id + 1 & 0xffffffff
+        if reply_id != self._answered_id or reply_kind not in (kind, ERROR):
             raise self.fail('answered request %d of type %d with number %d, type %d' % (
-                self._request_id, kind, reply_id, reply_kind))
+                self._answered_id, kind, reply_id, reply_kind))
         return payload if reply_kind == kind else payload.rstrip(b'\0').decode('ascii', 'replace')[:_MAX_NAME]
 
     def wait_event(self, timeout_s):
@@ -180,3 +183,16 @@ class Link(object):
             if operation == 'recv':
                 return None
             raise self.fail('did not take a request within %g s' % self.timeout_s)
+
+
+def _cut(payloads):
+    """Lists of payloads to send at once."""
+    batch, size_bytes = [], 0
+    for payload in payloads:
+        if len(batch) == _BATCH or batch and size_bytes + len(payload) > _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(payload)
+        size_bytes += len(payload)
+    if batch:
+        yield batch

@@ -208,3 +208,13 @@ def test_conflicts_are_repeated_until_the_deadline(start):
         with xenstore.connect(DEADLINE_S) as store:
             store.transact(lambda changes: calls.append(changes.read('/a')), 0.2)
     assert len(calls) > 1 and 0.1 < time.time() - started < 5
+
+
+@pytest.mark.parametrize('count, size', [(1, 1), (31, 10), (32, 10), (33, 10), (100, 10), (200, 3000), (3, 4000)])
+def test_many_requests_are_answered_in_order(start, count, size):
+    start(lambda kind, request_id, payload: message(kind, request_id, payload[:-1].replace(b'/', b'=')) if b'7' not in payload else
+          message(ERROR, request_id, b'ENOENT\0'))
+    names = [b'/' + b'a' * size + b'%d' % number for number in range(count)]
+    with xenstore.connect(DEADLINE_S) as store:
+        assert store.read_all(names) == [None if b'7' in name else name.replace(b'/', b'=') for name in names]
+        assert store.read_all([]) == [] and store.list_all([b'/7']) == [None]
