@@ -8,7 +8,7 @@ import struct
 from dom0_lib import errors
 from dom0_lib import glance_api
 from dom0_lib import http_client
-from dom0_lib import xenstore
+from dom0_lib import xenstore_link
 
 _METHODS = ("GET", "HEAD", "PUT", "GET")
 
@@ -94,29 +94,24 @@ def fuzz_xenstore(data):
     if not data:
         return
     piece_bytes, data = 1 + data[0], bytes(data[1:])
-    messages = _read_messages(data, len(data) or 1)
-    assert _read_messages(data, piece_bytes) == messages
+    whole, pieces = _read_messages(data, len(data) or 1), _read_messages(data, piece_bytes)
+    if whole is None or pieces is None:
+        assert whole is pieces
+        return
+    assert whole == pieces
     position = 0
-    for message in messages:
-        if message is None:
-            break
-        kind, request_id, payload = message
+    for kind, request_id, payload in whole:
         assert struct.unpack_from("=IIII", data, position)[:2] == (kind, request_id)
         position += 16 + len(payload)
         assert data[position - len(payload):position] == payload
 
 
 def _read_messages(data, piece_bytes):
-    """The messages in `data`; None at the end stands for one that is refused."""
-    reader, messages = xenstore.ReplyReader(), []
-    for start in range(0, len(data), piece_bytes):
-        reader.feed(data[start:start + piece_bytes])
-        while True:
-            try:
-                message = reader.next_message()
-            except ValueError:
-                return messages + [None]
-            if message is None:
-                break
-            messages.append(message)
+    """The messages in `data`; None if something is refused."""
+    reader, messages = xenstore_link.ReplyReader(), []
+    try:
+        for start in range(0, len(data), piece_bytes):
+            messages += reader.feed(data[start:start + piece_bytes])
+    except ValueError:
+        return None
     return messages
