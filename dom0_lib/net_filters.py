@@ -41,6 +41,14 @@ def _is_default_or_address(text):
     return text == 'default' or _ADDRESS(text)
 
 
+def _is_all_or_address(text):
+    return text == 'all' or _ADDRESS(text)
+
+
+def _is_mark(text):
+    return all(_NAME(part) for part in text.split('/', 1))
+
+
 def _is_broadcast(text):
     return text == '+' or _ADDRESS(text)
 
@@ -60,9 +68,8 @@ _ROUTE = Words(
     free=_is_default_or_address, free_max=1)
 _RULE = Words(
     flags=('not',),
-    valued={'from': lambda text: text == 'all' or _ADDRESS(text), 'to': lambda text: text == 'all' or _ADDRESS(text),
-            'iif': _DEVICE, 'oif': _DEVICE, 'table': _NAME, 'lookup': _NAME, 'priority': _NUMBER, 'pref': _NUMBER,
-            'type': _NAME, 'fwmark': lambda text: all(_NAME(part) for part in text.split('/', 1))})
+    valued={'from': _is_all_or_address, 'to': _is_all_or_address, 'iif': _DEVICE, 'oif': _DEVICE, 'table': _NAME, 'lookup': _NAME,
+            'priority': _NUMBER, 'pref': _NUMBER, 'type': _NAME, 'fwmark': _is_mark})
 _NEIGHBOUR = Words(
     flags=('proxy',),
     valued={'dev': _DEVICE, 'lladdr': _ADDRESS, 'nud': _NAME, 'to': _ADDRESS}, free=_ADDRESS, free_max=1)
@@ -241,8 +248,9 @@ _VSCTL_COMMANDS = frozenset([
     'list-ports', 'add-port', 'add-bond', 'del-port', 'port-to-br', 'list-ifaces', 'iface-to-br', 'get-controller',
     'set-controller', 'del-controller', 'get-manager', 'set-manager', 'del-manager', 'get-fail-mode', 'set-fail-mode',
     'del-fail-mode'])
-# In any word: paths, sockets of this machine, and columns that name files or are arguments of other programs.
-_VSCTL_PARTS_REFUSED = ('/', 'unix:', 'dpdk', 'vhost', 'private_key', 'certificate', 'ca_cert')
+# In any word, - being _: paths, sockets of this machine, columns that name files or are arguments of other programs; and escapes,
+# by which a quoted value could spell any of them.
+_VSCTL_PARTS_REFUSED = ('/', '\\', 'unix:', 'dpdk', 'vhost', 'private_key', 'certificate', 'ca_cert')
 
 
 def _check_vsctl(argv, _input_data):
@@ -256,7 +264,7 @@ def _check_vsctl(argv, _input_data):
     for command in commands:
         free = _VSCTL.check(command)
         for word in free:
-            if any(part in word.lower() for part in _VSCTL_PARTS_REFUSED):
+            if any(part in word.lower().replace('-', '_') for part in _VSCTL_PARTS_REFUSED):
                 raise Refused(word)
         if free and free[0] in _VSCTL_TABLE_COMMANDS:
             if len(free) > 1 and free[1].lower().replace('-', '_') not in _VSCTL_TABLES:

@@ -255,6 +255,9 @@ ovs-vsctl set Interface x options:vhost-server-path=/tmp/x
 ovs-vsctl set Interface x type=dpdkvhostuserclient
 ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=-d
 ovs-vsctl set Interface x options:certificate=y
+ovs-vsctl set Interface x options:ca-cert=y
+ovs-vsctl set Interface x options:vh\\u006fst-server-path="\\u002ftmp\\u002fx"
+ovs-vsctl create Manager target="p\\u0075nix:x"
 ovs-vsctl emer-reset
 ovs-vsctl init
 ovs-vsctl add-br br0 --db=tcp:10.0.0.9:6640
