@@ -353,6 +353,24 @@ def test_two_copies_at_once(kernel_host):
     kernel_host.check_nothing_plugged()
 
 
+def test_a_sweep_leaves_the_living_alone(kernel_host, disk):
+    """What another process has plugged and staged, and is about to use."""
+    go = threading.Event()
+    kernel_host.pool.faults.wait("VBD.get_device", go)
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(kernel_host.attempt(lambda: kernel_host.copy(disk))))
+    thread.start()
+    cases.wait_until(lambda: kernel_host.pool.faults.calls["VBD.get_device"] == 1)
+    swept = kernel_host.sweep()
+    assert (swept["unplugged"], swept["still_plugged"], swept["staging_removed"]) == ([], [], [])
+    kernel_host.copy(kernel_host.add_disk()[1])
+    assert [vbd["VDI"] for vbd in kernel_host.list_vbds()] == [disk]
+    go.set()
+    thread.join(MAX_CALL_S)
+    assert outcomes == [None]
+    kernel_host.check_nothing_plugged()
+
+
 # The sweep.
 
 @pytest.fixture
@@ -405,7 +423,8 @@ def test_a_new_name_is_young(kernel_host, files):
     """nova names a kernel in a VM's record only after this call has answered."""
     new_uuid = str(uuid.uuid4())
     kernel_host.call("create_kernel_ramdisk", cached_image=files["unused"], new_image_uuid=new_uuid)
-    assert kernel_host.sweep(grace="60", remove="true")["removed"] == []
+    # The content is older than that; its name is not.
+    assert not {files["unused"], new_uuid} & set(kernel_host.sweep(grace="2", remove="true")["removed"])
     time.sleep(AGING_S)
     kernel_host.call("create_kernel_ramdisk", cached_image=files["unused"], new_image_uuid=new_uuid)
     kept = kernel_host.sweep(grace="2", remove="true")["kept"]
