@@ -29,7 +29,7 @@ _NO_WAIT_S = 0
 
 
 def copy_vdi(session_ref, vdi_ref, image_size, cached_image, task):
-    """Copy the first `image_size` bytes of a VDI to /boot/guest/<its uuid>, and returns that path.
+    """Copy the first `image_size` bytes of a VDI to /boot/guest/<its uuid>, and return that path.
 
     cached_image: the same content also gets this name, for create(); or None
     Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and what xapi.Errors raises.
@@ -54,12 +54,14 @@ def _copy(device, area, size_bytes, watch):
         target = area.create(_STAGED, size_bytes)
         # One buffer for all: a new megabyte at each turn costs a third of the time.
         piece = memoryview(bytearray(min(_PIECE_BYTES, size_bytes)))
-        for position in range(0, size_bytes, _PIECE_BYTES):
+        position = 0
+        while position < size_bytes:
             watch.check()
-            watch.fraction = position / size_bytes
             view = piece[:size_bytes - position]
             disk.read_into(view, position)
             target.write(view)
+            position += len(view)
+            watch.fraction = position / size_bytes
         target.finish()
         storage_file.sync(area.join(_STAGED), paths.BOOT_GUEST)
         faults.point('kernel.copied')

@@ -336,29 +336,35 @@ def test_killed_or_full(iso_host, made, point, action):
     assert not [entry for entry in os.listdir(iso_host.directory) if entry.startswith(".")]
 
 
-def test_a_signal(iso_host, made, tmp_path):
+@pytest.mark.parametrize("how", ["signal", "task"])
+def test_ended_from_outside(iso_host, made, tmp_path, how):
+    """While mkisofs works: it ends, too, and the image is what it was."""
+    pool = iso_host.pool
     name, _ = iso_host.add(made["rock ridge"])
-    started = tmp_path / "started"
-    path = os.path.join(iso_host.pool.hosts[0].dom0.bin_dir, "mkisofs")
+    api = pool.login().xenapi
+    task, started = api.task.create("inject", ""), tmp_path / "started"
+    path = os.path.join(pool.hosts[0].dom0.bin_dir, "mkisofs")
     with open(path, "w") as target:
         target.write("#!/bin/sh\ntouch %s\nexec sleep 60\n" % started)
     os.chmod(path, 0o755)
     outcomes = []
 
     def call():
-        try:
-            outcomes.append(iso_host.inject(name))
-        except XenAPI.Failure as failure:
-            outcomes.append(failure.details)
+        with pytest.raises(XenAPI.Failure) as caught:
+            iso_host.inject(name, is_legacy=False, task=task)
+        outcomes.append(caught.value.details[:2])
     try:
         with cases.unchanged(iso_host.sr.path):
             thread = threading.Thread(target=call)
             thread.start()
             cases.wait_until(started.exists)
-            for pid in iso_host.pool.hosts[0].dom0.processes.running_pids():
-                os.kill(pid, signal.SIGTERM)
+            if how == "signal":
+                for pid in pool.hosts[0].dom0.processes.running_pids():
+                    os.kill(pid, signal.SIGTERM)
+            else:
+                api.task.cancel(task)
             thread.join(30)
-        assert outcomes[0][:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]
-        assert cases.find_processes(str(iso_host.directory)) == []
+        expected = ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"] if how == "signal" else ["TASK_CANCELLED", task]
+        assert outcomes == [expected]
     finally:
         os.unlink(path)

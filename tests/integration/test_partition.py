@@ -290,6 +290,27 @@ def attempt(host, device):
     assert "signal: SIG" in caught.value.details[1]
 
 
+def test_cancelled_while_formatting(disk_host, tmp_path):
+    device, vbd = disk_host.plug()
+    disk_host.call("make_partition", device, "2048", "-")
+    task, started = disk_host.api.task.create("mkfs", ""), tmp_path / "started"
+    outcomes = []
+
+    def call():
+        with pytest.raises(XenAPI.Failure) as caught:
+            disk_host.call("mkfs", dev=device, partnum="1", fs_type="ext3", task=task)
+        outcomes.append(caught.value.details)
+    with program(disk_host, "mkfs.ext3", "#!/bin/sh\ntouch %s; exec sleep 60\n" % started):
+        thread = threading.Thread(target=call)
+        thread.start()
+        cases.wait_until(started.exists)
+        disk_host.api.task.cancel(task)
+        thread.join(DEADLINE_S)
+    assert outcomes == [["TASK_CANCELLED", task]]
+    assert disk_host.list_loops() == []
+    disk_host.api.VBD.unplug(vbd)
+
+
 # What is refused.
 
 @pytest.mark.parametrize("case", ["not plugged", "another's", "read-only", "unplugged", "into a guest"])
