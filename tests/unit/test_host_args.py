@@ -12,7 +12,6 @@ from dom0_lib import host_args
 
 
 TAKEN = [
-    ('TRUTH', u'true', True), ('TRUTH', u'false', False), ('TRUTH', True, True), ('TRUTH', False, False),
     ('REBOOT', u'reboot', u'reboot'), ('REBOOT', u'"reboot"', u'reboot'), ('SHUTDOWN', u'"shutdown"', u'shutdown'),
     ('STARTUP', u'startup', u'startup'),
     ('LINE', u'root', u'root'), ('LINE', u'DOMAIN\\caf\xe9 x', u'DOMAIN\\caf\xe9 x'), ('PASSWORD', u' p w ', u' p w '),
@@ -24,7 +23,7 @@ TAKEN = [
     ('PROGRAM_TEXT', u'*filter\n', b'*filter\n'), ('PROGRAM_TEXT', u'caf\xe9', b'caf\xc3\xa9'), ('PROGRAM_TEXT', u'', b''),
     ('PCI_DEVICE', u'00:1f.2', u'0000:00:1f.2'), ('PCI_DEVICE', u'0001:FF:00.7', u'0001:ff:00.7'),
 ]
-REFUSED = [('TRUTH', value) for value in (u'', u'True', u'yes', u'1', u'"true"', 1, 0, None, [True])] + [
+REFUSED = [
     ('REBOOT', value) for value in (u'', u'shutdown', u'"reboot', u'Reboot', u'reboot\n', [u'reboot'], 5)] + [
     ('PROGRAM_TEXT', value) for value in (5, True, [u'x'], {})] + [
     ('SHUTDOWN', u'reboot'), ('STARTUP', u'start')] + [
@@ -49,7 +48,7 @@ def test_taken(kind, value, expected):
     assert result == expected and type(result) is type(expected)
 
 
-@pytest.mark.parametrize('kind, value', [case for case in REFUSED if case[1] is not None])
+@pytest.mark.parametrize('kind, value', REFUSED)
 def test_refused(kind, value):
     with pytest.raises(errors.ArgumentError) as caught:
         bind(kind, value)
