@@ -119,12 +119,16 @@ class Arrival(object):
 def forget(origins):
     """Remove files that have become VDIs: (inode, 'instance<label>/<n>.vhd'); one that has been replaced since is left alone.
 
-    After a crash this comes from a journal in the SR: nothing outside /images can be meant.
+    Their directory goes when it is empty.  After a crash this comes from a journal in the SR: nothing outside /images can be meant.
     """
     for path in _find(origins):
         with _Logged('cannot remove', path):
             os.unlink(path)
             faults.point('arrival.forgotten')
+    for parent in set(os.path.dirname(path) for _, path in _locate(origins)):
+        with _Logged('cannot remove', parent):
+            if not set(os.listdir(parent)) - set([staging.OWNER]):
+                staging.remove_tree(parent)
 
 
 def count_names(inode, origins):
@@ -134,13 +138,18 @@ def count_names(inode, origins):
 
 def _find(origins):
     """The paths of those origins that are still the files which they were."""
+    return [path for inode, path in _locate(origins) if os.path.lexists(path) and os.lstat(path).st_ino == inode]
+
+
+def _locate(origins):
+    """(inode, path) of each that can be meant: a file of a chain in a directory of /images that is no link."""
     found = []
     for inode, name in origins:
         parent, _, file_name = name.partition('/')
         if parent.startswith(_PREFIX) and move_args.is_label(parent[len(_PREFIX):]) and file_name in _FILE_NAMES:
             path = paths.locate('%s/%s' % (paths.IMAGES, name))
-            if os.path.lexists(path) and not os.path.islink(os.path.dirname(path)) and os.lstat(path).st_ino == inode:
-                found.append(path)
+            if not os.path.islink(os.path.dirname(path)):
+                found.append((inode, path))
     return found
 
 

@@ -61,21 +61,22 @@ class CrashHost(object):
 
     def download(self, uuids, image=None):
         """Import the image as the VDIs `uuids`, leaf first."""
-        return self._attempt(lambda: self._download(uuids, image))
+        return self.attempt(lambda: self._download(uuids, image))
 
     def upload(self):
         """Upload the chain that was there from the beginning; (Outcome, image)."""
         image = self._service.add_image(None)
-        return self._attempt(lambda: self.pool.call("glance.py", "upload_vhd2", {
+        return self.attempt(lambda: self.pool.call("glance.py", "upload_vhd2", {
             "image_id": image.id, "endpoint": self._service.url, "vdi_uuids": json.dumps(self.uploaded),
             "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})), image
 
     def sweep(self):
         """What the call that cleans up does alone."""
-        return self._attempt(lambda: self.pool.call("glance.py", "sweep", {"sr_uuid": self.sr.uuid}))
+        return self.attempt(lambda: self.pool.call("glance.py", "sweep", {"sr_uuid": self.sr.uuid}))
 
     @staticmethod
-    def _attempt(call):
+    def attempt(call):
+        """The Outcome of a call."""
         try:
             call()
         except XenAPI.Failure as failure:
