@@ -100,7 +100,7 @@ class Image(object):
         """The root's first record says, with an SP field, that there is a System Use area, and how much of it is others'."""
         first = _Record(self._read(root.offset, SECTOR_BYTES))
         fields = first.system_use
-        if fields[:2] == b'SP' and fields[4:6] == b'\xbe\xef':
+        if fields[:2] == b'SP' and fields[4:6] == b'\xbe\xef' and len(fields) > 6:
             self._skipped_bytes = ord(fields[6:7])
 
     def _read_tree(self, root):

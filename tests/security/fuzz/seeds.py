@@ -19,6 +19,7 @@ from tests.contract import calls
 from tests.contract import captures
 from tests.harness import vhd_writer
 from tests.security import hostile_archives
+from tests.security.fuzz import isos
 from tests.security.fuzz import messages
 from tests.security.fuzz.images import NOW
 from tests.security.fuzz.targets import CORPUS, TARGETS
@@ -147,9 +148,11 @@ def make_messages():
 
 def write_seeds():
     with tempfile.TemporaryDirectory() as directory:
-        makers = {"vhd": make_vhds(directory), "tar": make_tars(), "gzip": make_gzips(), "pickle": make_pickles(),
-                  "wire": make_calls(), "json": make_jsons(), "arguments": make_arguments(), "command": make_commands(),
-                  "settings": make_settings(), "policy": make_policies(), "http": make_answers(), "xenstore": make_messages()}
+        makers = {
+            "arguments": make_arguments(), "command": make_commands(), "gzip": make_gzips(), "http": make_answers(),
+            "iso": isos.make_seeds(), "json": make_jsons(), "pickle": make_pickles(), "policy": make_policies(),
+            "settings": make_settings(), "tar": make_tars(), "vhd": make_vhds(directory), "wire": make_calls(),
+            "xenstore": make_messages()}
         assert set(makers) == set(TARGETS)
         for name, seeds in makers.items():
             target = os.path.join(CORPUS, name)

@@ -5,6 +5,7 @@ import collections
 import os
 
 from tests.security.fuzz import images
+from tests.security.fuzz import isos
 from tests.security.fuzz import messages
 from tests.security.fuzz import network
 
@@ -18,6 +19,7 @@ TARGETS = {
     "command": Target(messages.fuzz_command, 1024),
     "gzip": Target(images.fuzz_gzip, 4096),
     "http": Target(network.fuzz_http, 4096),
+    "iso": Target(isos.fuzz_iso, 12288),
     "json": Target(messages.fuzz_json, 1024),
     "pickle": Target(messages.fuzz_pickle, 4096),
     "policy": Target(messages.fuzz_policy, 256),
