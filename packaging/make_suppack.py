@@ -5,9 +5,12 @@
     update.xml, update.xml.asc                   what the pack is; xapi verifies the signature
     repodata/repomd.xml, .asc and what it names  a yum repository; xapi and dnf verify
     Packages/dom0-xapi-plugins-*.rpm             the plug-ins
-    Packages/update-dom0-xapi-plugins-*.rpm      requires them and owns /var/update/applied/<uuid>, which is how xapi knows
-    Packages/control-dom0-xapi-plugins-*.rpm     owns /var/update/<uuid>/precheck and remove
+    Packages/update-<label>-*.rpm                requires them and owns /var/update/applied/<uuid>, which is how xapi knows
+    Packages/control-<label>-*.rpm               owns /var/update/<uuid>/precheck and remove
     RPM-GPG-KEY-DOM0-XAPI-PLUGINS-<key>          the public key, which each host must have imported
+
+The label has the version in it, as a hotfix's has: xapi makes dnf install a group, and dnf 4 does nothing for a group and for
+packages by a name that is installed already. Packages of earlier labels are obsoleted.
 
 The order of signing: packages, the index made of them, then repomd.xml and update.xml.
 """
@@ -22,7 +25,6 @@ import make_rpm
 import release
 import signing
 
-LABEL = release.NAME
 GROUP = """<?xml version="1.0" encoding="UTF-8"?>
 <comps>
   <group>
@@ -71,6 +73,11 @@ def make(family, epoch, options):
             release.publish(pack.read(), options.output, "%s-%s-%s.iso" % (release.NAME, release.read_version(), family.name))
 
 
+def make_label(version=None):
+    """The label of this version or another. xapi makes a section of yum.conf of it: letters, digits, _ and - only."""
+    return "%s-%s" % (release.NAME, (version or release.read_version()).replace(".", "_"))
+
+
 def make_uuid(family):
     """The pack's uuid: another one for each version, as xapi takes a pack whose uuid it has seen for applied already."""
     url = "%s/%s-%s" % (release.NAME, release.read_version(), make_rpm.release_of(family))
@@ -90,7 +97,7 @@ def _fill(family, epoch, signer, work, root):
     _write(os.path.join(root, "update.xml"), _describe(family, size_bytes, signer.key_file))
     release.set_dates(root, epoch)
     groups = os.path.join(work, "comps.xml")
-    _write(groups, GROUP % {"summary": release.SUMMARY, "label": LABEL})
+    _write(groups, GROUP % {"summary": release.SUMMARY, "label": make_label()})
     # Installers of hosts and yum 3.4 read gzip alone.
     release.run(["createrepo_c", "--quiet", "--checksum", "sha256", "--general-compress-type", "gz", "--no-database",
                  "--simple-md-filenames", "--revision", str(epoch), "--set-timestamp-to-revision", "--workers", "1",
@@ -102,8 +109,9 @@ def _fill(family, epoch, signer, work, root):
 
 def _describe(family, size_bytes, key_file=None):
     """The text of update.xml, and without a key that of the stamp in /var/update/applied."""
-    attributes = [("name-label", LABEL), ("version", "%s-%s" % (release.read_version(), make_rpm.RELEASE)),
-                  ("uuid", make_uuid(family)), ("installation-size", str(size_bytes)), ("control", "control-" + LABEL)]
+    version = "%s-%s" % (release.read_version(), make_rpm.RELEASE)
+    attributes = [("name-label", make_label()), ("version", version), ("uuid", make_uuid(family)),
+                  ("installation-size", str(size_bytes)), ("control", "control-" + make_label())]
     if key_file:
         attributes.append(("key", key_file))
     return "<update %s>\n  <name-description>%s (%s)</name-description>\n</update>\n" % (
@@ -114,7 +122,7 @@ def _describe(family, size_bytes, key_file=None):
 def _make_update(family, epoch, work, size_bytes):
     path = "/var/update/applied/" + make_uuid(family)
     release_number = "%s-%s" % (release.read_version(), make_rpm.release_of(family))
-    return _make_meta(family, epoch, work, "update-" + LABEL, {path: (0o644, _describe(family, size_bytes))}, [],
+    return _make_meta(family, epoch, work, "update-", {path: (0o644, _describe(family, size_bytes))}, [],
                       ["Requires: %s >= %s" % (release.NAME, release_number)])
 
 
@@ -127,12 +135,15 @@ def _make_control(family, epoch, work, size_bytes):
     for name, value in values.items():
         precheck = precheck.replace("@%s@" % name, value)
     files = {directory + "/precheck": (0o755, precheck),
-             directory + "/remove": (0o755, REMOVE % {"label": LABEL, "name": release.NAME})}
-    return _make_meta(family, epoch, work, "control-" + LABEL, files, [directory], ["Requires: xapi-core"])
+             directory + "/remove": (0o755, REMOVE % {"label": make_label(), "name": release.NAME})}
+    return _make_meta(family, epoch, work, "control-", files, [directory], ["Requires: xapi-core"])
 
 
-def _make_meta(family, epoch, work, name, files, directories, relations):
-    """A package of a few texts: {path: (mode, text)}."""
+def _make_meta(family, epoch, work, prefix, files, directories, relations):
+    """A package of a few texts: {path: (mode, text)}. It takes the place of those that earlier versions had."""
+    version = release.read_version()
+    earlier = [change.version for change in release.read_changes()[1:]]
+    relations = relations + ["Obsoletes: %s%s < %s" % (prefix, make_label(old), version) for old in earlier]
     stage = os.path.join(work, "stage")
     lines = ["%dir %attr(0755,root,root) " + directory for directory in directories]
     for path, (mode, text) in sorted(files.items()):
@@ -143,7 +154,7 @@ def _make_meta(family, epoch, work, name, files, directories, relations):
     release.set_dates(stage, epoch)
     summary = "Supplemental pack of %s" % release.NAME
     return make_rpm.build_package(
-        work, epoch, name=name, version=release.read_version(), release=make_rpm.release_of(family), summary=summary,
+        work, epoch, name=prefix + make_label(), version=version, release=make_rpm.release_of(family), summary=summary,
         description=summary + ".", relations="\n".join(relations), files="\n".join(lines), stage=stage,
         changelog=make_rpm.format_changelog(family, epoch))
 
@@ -154,7 +165,8 @@ def _size_of(package):
 
 def _write_iso(root, path, epoch):
     date = release.format_date(epoch, "%Y%m%d%H%M%S00")
-    release.run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-V", "%s-%s" % (LABEL, release.read_version()),
+    volume = "%s-%s" % (release.NAME, release.read_version())
+    release.run(["xorriso", "-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-V", volume,
                  "--modification-date=" + date, "--set_all_file_dates", date, "-o", path, root],
                 env=dict(os.environ, SOURCE_DATE_EPOCH=str(epoch), TZ="UTC"))
 

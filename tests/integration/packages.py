@@ -28,11 +28,11 @@ def run(*command, check=True, **options):
     return process
 
 
-def make(target, output, *arguments, environment=()):
-    """Run make; returns what it said."""
+def make(target, output, *arguments, environment=(), checkout=CHECKOUT):
+    """Run make in a checkout; returns what it said."""
     environ = {name: value for name, value in os.environ.items() if name not in ("KEY", "GNUPGHOME", "SOURCE_DATE_EPOCH")}
     environ.update(environment)
-    return run("make", target, "ARGS=" + " ".join(("--output", str(output)) + arguments), cwd=CHECKOUT, env=environ).stdout
+    return run("make", target, "ARGS=" + " ".join(("--output", str(output)) + arguments), cwd=checkout, env=environ).stdout
 
 
 @pytest.fixture(scope="session")

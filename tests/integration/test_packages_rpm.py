@@ -71,9 +71,9 @@ def root(tmp_path):
     return Root(tmp_path / "root")
 
 
-def build_next(output, family, version="99.1"):
-    """An RPM of a later version, which has other settings and no glance.py any more, out of a copy of the checkout."""
-    copy = str(output / "checkout")
+def copy_checkout(directory, version="99.1"):
+    """A copy of the checkout, of a later version, which has other settings and no glance.py any more; returns its path."""
+    copy = str(directory / "checkout")
     shutil.copytree(CHECKOUT, copy, ignore=shutil.ignore_patterns(".venvs", ".git", "dist", "build"))
     for name, old, new in (("dom0_lib/__init__.py", "'%s'" % VERSION, "'%s'" % version),
                            ("dom0_lib/settings.py", "connect_timeout = 30  ", "connect_timeout = 31  "),
@@ -84,9 +84,7 @@ def build_next(output, family, version="99.1"):
         with open(path, "w") as target:
             target.write(text.replace(old, new, 1))
     os.unlink(os.path.join(copy, "plugins/xapi.d/plugins/glance.py"))
-    run("make", "rpm", "ARGS=--output %s --family %s" % (output, family), cwd=copy,
-        env=dict(os.environ, SOURCE_DATE_EPOCH="1800000000"))
-    return rpm_of(str(output), family, version=version)
+    return copy
 
 
 def test_the_same_commit_makes_the_same_bytes(artefacts, tmp_path):  # noqa: F811
@@ -207,7 +205,8 @@ def test_an_upgrade_keeps_the_settings_and_nothing_else_of_the_old_version(artef
     root.rpm("--nodeps", "-i", rpm_of(artefacts("rpm"), "python3"))
     root.write(SETTINGS, "[policy]\ndeny = *\n")
     root.write(PLUGINS + "/others.py", "")
-    root.rpm("--nodeps", "-U", build_next(tmp_path, "python3"))
+    make("rpm", tmp_path, "--family", "python3", environment={"SOURCE_DATE_EPOCH": "1800000000"}, checkout=copy_checkout(tmp_path))
+    root.rpm("--nodeps", "-U", rpm_of(str(tmp_path), "python3", version="99.1"))
     assert root.read(SETTINGS) == "[policy]\ndeny = *\n"
     assert "#connect_timeout = 31" in root.read(SETTINGS + ".rpmnew")
     names = os.listdir(os.path.join(CHECKOUT, "plugins/xapi.d/plugins"))

@@ -19,12 +19,13 @@ import pytest
 
 from tests.integration import packages
 from tests.integration.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, make, run  # noqa: F401
-from tests.integration.test_packages_rpm import PLUGINS, Root, build_package, rpm_of
+from tests.integration.test_packages_rpm import PLUGINS, Root, build_package, copy_checkout, rpm_of
 
 pytestmark = pytest.mark.needs("createrepo_c", "gpg", "rpmbuild", "xorriso")
 
-LABEL = "dom0-xapi-plugins"
-PACKAGES = [prefix + LABEL for prefix in ("control-", "", "update-")]
+NAME = "dom0-xapi-plugins"
+LABEL = "%s-%s" % (NAME, VERSION.replace(".", "_"))
+PACKAGES = ["control-" + LABEL, NAME, "update-" + LABEL]
 
 
 class Keyring(object):
@@ -70,20 +71,21 @@ def packs(keyring, tmp_path_factory):
     return directory
 
 
-def iso_of(directory, family):
-    return os.path.join(directory, "%s-%s-%s.iso" % (LABEL, VERSION, family))
+def iso_of(directory, family, version=VERSION):
+    return os.path.join(directory, "%s-%s-%s.iso" % (NAME, version, family))
 
 
 @pytest.fixture(scope="module")
 def extracted(packs, tmp_path_factory):
     """Function(family) -> a directory with the content of its pack, not to be changed."""
-    @functools.lru_cache(None)
-    def extract(family):
-        root = str(tmp_path_factory.mktemp("extracted") / family)
-        run("xorriso", "-osirrox", "on", "-indev", iso_of(packs, family), "-extract", "/", root)
-        run("chmod", "-R", "u+w", root)
-        return root
-    return extract
+    return functools.lru_cache(None)(
+        lambda family: unpack(iso_of(packs, family), str(tmp_path_factory.mktemp("extracted") / family)))
+
+
+def unpack(iso, root):
+    run("xorriso", "-osirrox", "on", "-indev", iso, "-extract", "/", root)
+    run("chmod", "-R", "u+w", root)
+    return root
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_what_it_is(extracted):
         update = ElementTree.parse(os.path.join(root, "update.xml")).getroot()
         assert update.get("name-label") == LABEL and update.get("version") == VERSION + "-1"
         # Another uuid for each version and family, the same in every build.
-        assert update.get("uuid") == str(uuid.uuid5(uuid.NAMESPACE_URL, "%s/%s-1.%s" % (LABEL, VERSION, family)))
+        assert update.get("uuid") == str(uuid.uuid5(uuid.NAMESPACE_URL, "%s/%s-1.%s" % (NAME, VERSION, family)))
         uuids.add(update.get("uuid"))
         assert update.get("key") == os.path.basename(key_file_of(root))
         assert update.get("after-apply-guidance") is None, "nothing has to be restarted"
@@ -237,7 +239,7 @@ def damage(path):
         target.write(bytes([byte[0] ^ 1]))
 
 
-def package_path(pack, prefix=LABEL):
+def package_path(pack, prefix=NAME):
     (name,) = [name for name in os.listdir(os.path.join(pack, "Packages")) if name.startswith(prefix + "-" + VERSION)]
     return os.path.join(pack, "Packages", name)
 
@@ -514,6 +516,25 @@ def test_dnf_installs_the_group(extracted, install_with_dnf, family, version, in
     assert stamp.get("name-label") == LABEL and stamp.get("key") is None
     assert os.access(root.locate("var/update/%s/precheck" % update.get("uuid")), os.X_OK)
     assert os.path.exists(root.locate(PLUGINS + "/glance.py"))
+
+
+@pytest.mark.needs("dnf")
+def test_dnf_upgrades_to_the_next_version(extracted, keyring, install_with_dnf, tmp_path):
+    """In the two steps of xapi: the control package, whose precheck is run, and then the group."""
+    make("suppack", tmp_path, "--family", "python3", "--key", keyring.fingerprint, checkout=copy_checkout(tmp_path),
+         environment={"GNUPGHOME": keyring.home, "SOURCE_DATE_EPOCH": "1800000000"})
+    following = unpack(iso_of(str(tmp_path), "python3", "99.1"), str(tmp_path / "99.1"))
+    assert check(following)[:2] == (True, [])
+    for pack in (extracted("python3"), following):
+        update = ElementTree.parse(os.path.join(pack, "update.xml")).getroot()
+        for target in (update.get("control"), "@update"):
+            root, process = install_with_dnf(pack, "/usr/bin/python3", target)
+            assert process.returncode == 0, process.stdout
+            assert os.access(root.locate("var/update/%s/precheck" % update.get("uuid")), os.X_OK)
+        assert os.listdir(root.locate("var/update/applied")) == [update.get("uuid")]
+    assert os.listdir(root.locate("etc/xapi.d/dom0-xapi-plugins")) == ["99.1-1.python3"]
+    assert not os.path.lexists(root.locate(PLUGINS + "/glance.py"))
+    assert sorted(os.listdir(root.locate("var/update"))) == sorted(["applied", update.get("uuid")])
 
 
 @pytest.mark.needs("dnf")
