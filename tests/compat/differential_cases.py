@@ -507,5 +507,18 @@ def arrival(side):
             "is_directory_left": os.path.exists(directory)}
 
 
+# ipxe.py
+
+@case("ipxe.py")
+def boot_iso_without_the_program(side):
+    environment = side.dom0.plugin_environment
+    path, environment["PATH"] = environment["PATH"], "/opt/harness/bin"
+    try:
+        return side.call_legacy("ipxe.py", "inject", side.sr_path, str(uuid.uuid4()), "http://10.0.0.5/menu.ipxe", "10.0.0.9",
+                                "255.255.255.0", "10.0.0.1", "10.0.0.2", "mkisofs")
+    finally:
+        environment["PATH"] = path
+
+
 CASES = {name: function for name, function in globals().items() if name in PLUGINS}
 CASES.update((function.__name__, function) for function in NETWORK)

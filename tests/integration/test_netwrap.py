@@ -234,7 +234,7 @@ def test_the_environment_of_a_command_is_bare(dom0):
 
 def test_arguments_are_no_shell_text(old_dom0):
     old_dom0.add_program("ovs-vsctl", r'for a in "$@"; do printf "<%s>" "$a"; done')
-    words = ["ovs-vsctl", "set", "Interface", "x", "external_ids:a=$(id) `id` ; * \"'\\"]
+    words = ["ovs-vsctl", "set", "Interface", "x", "external_ids:a=$(id) `id` ; * \"'"]
     assert old_dom0.run(words) == (0, "<%s>" % "><".join(words[1:]), "")
     os.remove(os.path.join(old_dom0.dom0.bin_dir, "ovs-vsctl"))
 
