@@ -34,9 +34,9 @@ _RECONNECT_EVERY_S = 0.1
 _REFILL_S = 2
 # A guest that makes events without an answer is looked at less often.
 _PATIENCE_EVENTS = 20
-_MAX_EVENTS = 1000
 _PAUSE_S = 0.02
 _SUCCESS = u'0'
+_TOKEN = 'agent'
 
 
 def version(session_ref, id, dom_id, timeout):
@@ -144,7 +144,7 @@ class _Exchange(object):
             try:
                 with xenstore.connect(min(_OPERATION_S, max(self._guest.left_s, _CLEANING_S))) as store:
                     for path in (self._answer_path, self._name_path, '@releaseDomain'):
-                        store.watch(path, 'agent')
+                        store.watch(path, _TOKEN)
                     if not self._is_written:
                         self._write(store, request)
                     return self._wait(store, doubtful_until)
@@ -181,10 +181,16 @@ class _Exchange(object):
                     raise self._tell_reboot()
                 wait_s = min(wait_s, _RECONNECT_EVERY_S)
             if count > _PATIENCE_EVENTS:
-                _let_pass(store, min(wait_s, _PAUSE_S))
+                self._look_away(store, min(wait_s, _PAUSE_S))
             store.wait_event(wait_s)
             if not self._guest.left_s:
                 raise self._time_out()
+
+    def _look_away(self, store, pause_s):
+        """Get no events for a while: a guest that makes them all the time must not keep dom0 busy."""
+        store.unwatch(self._answer_path, _TOKEN)
+        time.sleep(pause_s)
+        store.watch(self._answer_path, _TOKEN)
 
     def clean_up(self):
         """Remove what the exchange has left; a failure is only logged."""
@@ -208,14 +214,6 @@ class _Exchange(object):
 
     def _tell_reboot(self):
         return errors.RebootDetectedError('REBOOT: domain %d is gone' % self._guest.dom_id)
-
-
-def _let_pass(store, pause_s):
-    """Let events come for a while and take them all for one: a guest that makes them must not keep dom0 busy."""
-    time.sleep(pause_s)
-    for _ in range(_MAX_EVENTS):
-        if store.wait_event(0) is None:
-            break
 
 
 def _encode(name, value):

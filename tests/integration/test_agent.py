@@ -151,7 +151,7 @@ def test_a_request_that_has_gone_is_no_answer_yet(site):
 
 
 def test_an_answer_to_an_earlier_call_is_not_taken(site):
-    with site.new_guest() as guest:
+    with site.new_guest(guests.answer_after(0.3)) as guest:
         with site.store.client() as dom0:
             dom0.write(b"/local/domain/%d/data/guest/twice" % guest.domid, b'{"returncode": "0", "message": "old"}')
         assert json.loads(site.call("version", guest.domid, request_id="twice"))["message"] == "1.39.1"
@@ -191,8 +191,7 @@ def test_a_file_is_written(site, injection, content):
 def test_an_agent_that_knows_both_ways_gets_the_newer(stand_in_site):
     agent = Agent(injection="injectfile")
     agent.commands["file_inject"] = agent._file_inject
-    # As old agents for Windows end a message.
-    agent.commands["features"] = lambda value: ("0", "version, file_inject ,injectfile\\r\\n")
+    agent.commands["features"] = lambda value: ("0", "version, file_inject ,injectfile")
     with stand_in_site.new_guest(agent=agent) as guest:
         stand_in_site.call("inject_file", guest.domid, b64_path=encode(b"/a,b"), b64_contents=encode(b"x"))
         assert guest.agent.files == {b"/a,b": b"x"}
@@ -216,9 +215,11 @@ def test_an_agent_that_writes_no_files(site, features):
         assert site.list_records(guest.domid) == []
 
 
-def test_a_number_for_a_code_is_taken_as_well(stand_in_site):
+@pytest.mark.parametrize("answer", [(0, "injectfile"), ("0", "version,injectfile\\r\\n")], ids=["a number", "the end of a line"])
+def test_what_some_agents_write_otherwise(stand_in_site, answer):
+    """A code that is no text; an escaped end of the line after a message, as old agents for Windows have it."""
     agent = Agent()
-    agent.commands["features"] = lambda value: (0, "injectfile")
+    agent.commands["features"] = lambda value: answer
     with stand_in_site.new_guest(agent=agent) as guest:
         stand_in_site.call("inject_file", guest.domid, b64_path=encode(b"/a"), b64_contents=encode(b"x"))
         assert guest.agent.files == {b"/a": b"x"}

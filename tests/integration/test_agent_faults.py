@@ -38,6 +38,13 @@ def newest_site(xenstored_kind):
         yield Site(pool)
 
 
+@pytest.fixture
+def stand_in_site():
+    """The same, for what is no matter of xenstored either."""
+    with Pool(python=cases.ENDS[-1][1]) as pool:
+        yield Site(pool)
+
+
 def wait_asked(guest):
     transfer_cases.wait_until(lambda: guest.requests)
     time.sleep(SETTLED_S)
@@ -52,22 +59,32 @@ def read_cpu_s(pid):
 
 # The daemon
 
-def test_xenstored_is_restarted_while_an_answer_is_awaited(own_site):
-    """Its store is empty then, until the toolstack has made the domains known again; the agent begins again, too."""
+@pytest.mark.parametrize("is_filled_later", [False, True], ids=["", "filled later"])
+def test_xenstored_is_restarted_while_an_answer_is_awaited(own_site, is_filled_later):
+    """Its store is empty then, until the toolstack has made the domains known again; the request is not made again."""
     with own_site.new_guest(guests.keep_silent) as guest:
         call = own_site.start("resetnetwork", guest.domid, timeout_s=30)
         wait_asked(guest)
         request = guest.requests[0]
         guest.stop()
-        own_site.store.restart()
+        if is_filled_later:
+            own_site.store.stop()
+            own_site.store.start()
+        else:
+            own_site.store.restart()
         # Longer than the plug-in takes to be there again.
-        time.sleep(0.5)
-        with own_site.store.guest(guest.domid) as agent:
-            agent.write(b"data/guest/" + request.id.encode("ascii"), b'{"returncode": "0", "message": "after all"}')
-            call.join()
+        time.sleep(0.7)
+        path = b"/local/domain/%d/" % guest.domid
+        with own_site.store.client() as dom0:
+            if is_filled_later:
+                dom0.write(path + b"name", b"guest")
+            assert own_site.list_records(guest.domid) == []
+            dom0.write(path + b"data/guest/" + request.id.encode("ascii"), b'{"returncode": "0", "message": "after all"}')
+        call.join()
         assert call.failure is None and json.loads(call.reply)["message"] == "after all"
         assert call.took_s < cases.SLACK_S
         assert own_site.list_records(guest.domid) == []
+        own_site.store.restart()
         guest.start()
 
 
@@ -100,18 +117,18 @@ def test_xenstored_goes_for_good(newest_site):
 
 
 @pytest.mark.parametrize("is_asked", [False, True], ids=["from the beginning", "later"])
-def test_xenstored_does_not_answer(newest_site, is_asked):
-    with newest_site.new_guest(guests.keep_silent) as guest:
+def test_xenstored_does_not_answer(stand_in_site, is_asked):
+    with stand_in_site.new_guest(guests.keep_silent) as guest:
         if not is_asked:
-            newest_site.store.pause()
-        call = newest_site.start("version", guest.domid, timeout_s=3)
+            stand_in_site.store.pause()
+        call = stand_in_site.start("version", guest.domid, timeout_s=3)
         try:
             if is_asked:
                 wait_asked(guest)
-                newest_site.store.pause()
+                stand_in_site.store.pause()
             call.join()
         finally:
-            newest_site.store.pause(False)
+            stand_in_site.store.pause(False)
         # Asked, it may be that the agent has answered; else nothing has happened.
         assert call.failure[2] == ("PluginError" if is_asked else "RetryableError")
         assert ("TIMEOUT:" in call.failure[-1].splitlines()[-1]) == is_asked
@@ -120,28 +137,29 @@ def test_xenstored_does_not_answer(newest_site, is_asked):
 
 # The guest
 
-def test_a_guest_fills_its_part_of_xenstore(own_site):
+def test_a_guest_fills_its_part_of_xenstore(newest_site):
     """Its agent cannot answer any more; dom0 can still ask, and take its request back."""
-    with own_site.new_guest(guests.fill) as guest:
+    with newest_site.new_guest(guests.fill) as guest:
         for _ in range(2):
-            call = own_site.start("version", guest.domid, timeout_s=3).join()
+            call = newest_site.start("version", guest.domid, timeout_s=2).join()
             assert call.failure[2] == "PluginError" and "TIMEOUT:" in call.failure[-1].splitlines()[-1]
-            assert call.took_s < 3 + cases.SLACK_S
-            assert not [path for path in own_site.list_records(guest.domid) if path.startswith("data/host/")]
-        assert len(own_site.list_records(guest.domid)) > 100
+            assert call.took_s < 2 + cases.SLACK_S
+            assert not [path for path in newest_site.list_records(guest.domid) if path.startswith("data/host/")]
+        assert len(newest_site.list_records(guest.domid)) > 100
 
 
 def test_events_without_end_do_not_keep_dom0_busy(newest_site):
     with newest_site.new_guest(guests.touch_all_the_time) as guest:
-        call = newest_site.start("version", guest.domid, timeout_s=5)
+        call = newest_site.start("version", guest.domid, timeout_s=3)
         wait_asked(guest)
         pid, = newest_site.pids()
         before_s, started = read_cpu_s(pid), time.monotonic()
-        time.sleep(3)
+        time.sleep(1.5)
         share = (read_cpu_s(pid) - before_s) / (time.monotonic() - started)
         call.join()
-        assert "TIMEOUT:" in call.failure[-1] and call.took_s < 5 + cases.SLACK_S
-        assert share < 0.2
+        assert "TIMEOUT:" in call.failure[-1] and call.took_s < 3 + cases.SLACK_S
+        print("%.1f %% of a processor" % (100 * share))
+        assert share < 0.06
 
 
 def test_a_guest_that_changes_all_that_is_next_to_a_request(newest_site):
@@ -168,37 +186,36 @@ def test_a_guest_that_changes_all_that_is_next_to_a_request(newest_site):
 
 # The process
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_takes_the_request_back(own_site, number):
+def test_a_signal_takes_the_request_back(own_site):
     with own_site.new_guest(guests.keep_silent) as guest:
         call = own_site.start("password", guest.domid, enc_pass="YWJj")
         wait_asked(guest)
-        os.kill(own_site.pids()[0], number)
+        os.kill(own_site.pids()[0], signal.SIGTERM)
         call.join()
-        assert call.failure[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: %s" % number.name]
+        assert call.failure[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]
         assert call.took_s < cases.SLACK_S
         assert own_site.list_records(guest.domid) == []
 
 
-def test_after_a_kill_the_same_id_can_be_used_again(own_site):
+def test_after_a_kill_the_same_id_can_be_used_again(newest_site):
     def answer_at_second_sight(guest, request_id, data):
         if len(guest.requests) > 1:
             guests.answer(guest, request_id, data)
-    with own_site.new_guest(answer_at_second_sight) as guest:
-        call = own_site.start("version", guest.domid, request_id="first")
+    with newest_site.new_guest(answer_at_second_sight) as guest:
+        call = newest_site.start("version", guest.domid, request_id="first")
         wait_asked(guest)
-        os.kill(own_site.pids()[0], signal.SIGKILL)
+        os.kill(newest_site.pids()[0], signal.SIGKILL)
         assert call.join().failure[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
-        assert own_site.list_records(guest.domid) == ["data/host/first"]
+        assert newest_site.list_records(guest.domid) == ["data/host/first"]
         guest.requests.insert(0, guest.requests.pop()._replace(id="seen"))
-        assert json.loads(own_site.call("version", guest.domid, request_id="first"))["message"] == "1.39.1"
-        assert own_site.list_records(guest.domid) == []
+        assert json.loads(newest_site.call("version", guest.domid, request_id="first"))["message"] == "1.39.1"
+        assert newest_site.list_records(guest.domid) == []
 
 
 # Much at once
 
 def test_a_wait_costs_no_processor_time():
-    """10 s of it on each xenstored and each of two Pythons, all at the same time."""
+    """10 s of it on two Pythons at the same time."""
     with contextlib.ExitStack() as stack:
         waits = []
         for _, python in cases.ENDS:
