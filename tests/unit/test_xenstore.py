@@ -6,12 +6,6 @@ What the real ones do is in tests/integration/test_xenstore_contract.py.
 
 from __future__ import absolute_import, division
 
-import os
-import shutil
-import socket
-import struct
-import tempfile
-import threading
 import time
 
 import pytest
@@ -19,68 +13,14 @@ import pytest
 from dom0_lib import errors
 from dom0_lib import xenstore
 from dom0_lib import xenstore_link
-
-HEADER = struct.Struct('=IIII')
-READ, TRANSACTION_START, WRITE, WATCH_EVENT, ERROR = 2, 6, 11, 15, 16
-DEADLINE_S = 10
-
-
-def message(kind, request_id, payload, transaction_id=0):
-    return HEADER.pack(kind, request_id, transaction_id, len(payload)) + payload
-
+from tests.unit.scripted_xenstored import DEADLINE_S, ERROR, HEADER, READ, WATCH_EVENT, WRITE, message
 
 EVENT = message(WATCH_EVENT, 0, b'/a\0token\0')
 
 
-class Daemon(object):
-    """Answers each request on its one connection with what answer(type, request id, payload) returns; b'' closes."""
-
-    def __init__(self, directory, answer):
-        self._answer = answer
-        self.listener = socket.socket(socket.AF_UNIX)
-        os.makedirs(directory + '/var/run/xenstored')
-        self.listener.bind(directory + '/var/run/xenstored/socket')
-        self.listener.listen(5)
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self):
-        connection, _ = self.listener.accept()
-        connection.settimeout(DEADLINE_S)
-        stream = connection.makefile('rb')
-        while True:
-            header = stream.read(HEADER.size)
-            if len(header) < HEADER.size:
-                break
-            kind, request_id, _, length = HEADER.unpack(header)
-            reply = self._answer(kind, request_id, stream.read(length))
-            if not reply:
-                break
-            connection.sendall(reply)
-        stream.close()
-        connection.close()
-
-    def close(self):
-        self._thread.join(DEADLINE_S)
-        assert not self._thread.is_alive()
-        self.listener.close()
-
-
-@pytest.fixture
-def start(monkeypatch):
-    """Function(answer): start a Daemon."""
-    directory = tempfile.mkdtemp(prefix='xs-')
-    monkeypatch.setenv('DOM0_ROOT', directory)
-    daemons = []
-    yield lambda answer: daemons.append(Daemon(directory, answer))
-    for daemon in daemons:
-        daemon.close()
-    shutil.rmtree(directory)
-
-
 def read_messages(data, size):
     reader = xenstore_link.ReplyReader()
-    return [found for start in range(0, len(data), size) for found in reader.feed(data[start:start + size])]
+    return [found for begin in range(0, len(data), size) for found in reader.feed(data[begin:begin + size])]
 
 
 @pytest.mark.parametrize('size', [1, 15, 16, 17, 4096, 1 << 20])
@@ -104,8 +44,8 @@ def test_what_is_no_message(data):
     ('half a message', lambda kind, request_id, payload: b'' if payload == b'/b\0' else message(kind, request_id, b'x')[:-1]),
     ('nothing', lambda kind, request_id, payload: b''),
 ])
-def test_an_answer_that_cannot_be_trusted_ends_the_connection(start, case, answer):
-    start(answer)
+def test_an_answer_that_cannot_be_trusted_ends_the_connection(start_xenstored, case, answer):
+    start_xenstored(answer)
     with pytest.raises(errors.RetryableError) as caught:
         with xenstore.connect(0.3) as store:
             store.read('/a')
@@ -114,25 +54,25 @@ def test_an_answer_that_cannot_be_trusted_ends_the_connection(start, case, answe
         store.read('/b')
 
 
-def test_a_reply_that_nobody_asked_for(start):
-    start(lambda kind, request_id, payload: message(kind, request_id, b'x') * 2)
+def test_a_reply_that_nobody_asked_for(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: message(kind, request_id, b'x') * 2)
     with pytest.raises(errors.RetryableError):
         with xenstore.connect(DEADLINE_S) as store:
             assert store.read('/a') == b'x'
             store.wait_event(DEADLINE_S)
 
 
-def test_events_before_a_reply_are_kept(start):
+def test_events_before_a_reply_are_kept(start_xenstored):
     other = message(WATCH_EVENT, 0, b'/b\0token\0')
-    start(lambda kind, request_id, payload: EVENT + other + EVENT + message(kind, request_id, b'x'))
+    start_xenstored(lambda kind, request_id, payload: EVENT + other + EVENT + message(kind, request_id, b'x'))
     with xenstore.connect(DEADLINE_S) as store:
         assert store.read('/a') == b'x'
         assert store.read('/a') == b'x'
         assert [store.wait_event(0.1) for _ in range(3)] == [(b'/a', b'token'), (b'/b', b'token'), None]
 
 
-def test_a_flood_of_events_does_not_outlast_the_deadline(start):
-    start(lambda kind, request_id, payload: EVENT * 20000)
+def test_a_flood_of_events_does_not_outlast_the_deadline(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: EVENT * 20000)
     started = time.time()
     with pytest.raises(errors.RetryableError):
         with xenstore.connect(0.5) as store:
@@ -140,8 +80,8 @@ def test_a_flood_of_events_does_not_outlast_the_deadline(start):
     assert 0.4 < time.time() - started < 5
 
 
-def test_a_daemon_that_is_silent(start):
-    start(lambda kind, request_id, payload: time.sleep(0.6))
+def test_a_daemon_that_is_silent(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: time.sleep(0.6))
     started = time.time()
     with pytest.raises(errors.RetryableError) as caught:
         with xenstore.connect(0.3) as store:
@@ -161,8 +101,8 @@ def test_a_daemon_that_is_not_there(monkeypatch, tmpdir):
     (b'ENOENT', xenstore.NotFound, errors.PluginError), (b'EAGAIN', xenstore.Conflict, errors.RetryableError),
     (b'EQUOTA', xenstore.QuotaExceeded, errors.PluginError), (b'ENOSPC', xenstore.QuotaExceeded, errors.PluginError),
     (b'E2BIG', xenstore.TooLong, errors.PluginError), (b'EWHATEVER', xenstore.StoreError, errors.PluginError)])
-def test_an_error_has_the_name_that_the_daemon_gave_it(start, name, inside, outside):
-    start(lambda kind, request_id, payload: message(ERROR, request_id, name + b'\0'))
+def test_an_error_has_the_name_that_the_daemon_gave_it(start_xenstored, name, inside, outside):
+    start_xenstored(lambda kind, request_id, payload: message(ERROR, request_id, name + b'\0'))
     with pytest.raises(outside) as caught:
         with xenstore.connect(DEADLINE_S) as store:
             try:
@@ -174,9 +114,9 @@ def test_an_error_has_the_name_that_the_daemon_gave_it(start, name, inside, outs
     assert '/local/domain/5/data' in str(caught.value) and name.decode('ascii') in str(caught.value)
 
 
-def test_what_is_too_long_is_not_sent(start):
+def test_what_is_too_long_is_not_sent(start_xenstored):
     asked = []
-    start(lambda kind, request_id, payload: asked.append(payload) or message(kind, request_id, b'OK\0'))
+    start_xenstored(lambda kind, request_id, payload: asked.append(payload) or message(kind, request_id, b'OK\0'))
     with xenstore.connect(DEADLINE_S) as store:
         for path, value, limit in (('/a', b'x' * 2049, '2048'), (b'/' + b'a' * 2200, b'x' * 2000, '4096')):
             with pytest.raises(xenstore.TooLong) as caught:
@@ -188,20 +128,20 @@ def test_what_is_too_long_is_not_sent(start):
     assert asked == [b'/a\0' + b'x' * 2048]
 
 
-def test_a_transaction_without_a_number(start):
-    start(lambda kind, request_id, payload: message(kind, request_id, b'one\0'))
+def test_a_transaction_without_a_number(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: message(kind, request_id, b'one\0'))
     with pytest.raises(errors.RetryableError):
         with xenstore.connect(DEADLINE_S) as store:
             with store.transaction():
                 pass
 
 
-def test_conflicts_are_repeated_until_the_deadline(start):
+def test_conflicts_are_repeated_until_the_deadline(start_xenstored):
     def answer(kind, request_id, payload):
         if payload == b'T\0':
             return message(ERROR, request_id, b'EAGAIN\0')
         return message(kind, request_id, b'7\0')
-    start(answer)
+    start_xenstored(answer)
     calls = []
     started = time.time()
     with pytest.raises(errors.RetryableError):
@@ -211,8 +151,8 @@ def test_conflicts_are_repeated_until_the_deadline(start):
 
 
 @pytest.mark.parametrize('count, size', [(1, 1), (31, 10), (32, 10), (33, 10), (100, 10), (200, 3000), (3, 4000)])
-def test_many_requests_are_answered_in_order(start, count, size):
-    start(lambda kind, request_id, payload: message(kind, request_id, payload[:-1].replace(b'/', b'=')) if b'7' not in payload else
+def test_many_requests_are_answered_in_order(start_xenstored, count, size):
+    start_xenstored(lambda kind, request_id, payload: message(kind, request_id, payload[:-1].replace(b'/', b'=')) if b'7' not in payload else
           message(ERROR, request_id, b'ENOENT\0'))
     names = [b'/' + b'a' * size + b'%d' % number for number in range(count)]
     with xenstore.connect(DEADLINE_S) as store:
