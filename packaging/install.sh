@@ -27,8 +27,8 @@ settings=/etc/dom0-plugins.conf
 # Beside the plug-ins, not among them: xapi may start whatever is there.
 new_link=/etc/xapi.d/.dom0-plugins-new
 last=dom0_plugin_version.py
-request='<methodCall><methodName>get_version</methodName><params><param><value>OpaqueRef:install</value></param><param><value><struct>'
-request=$request'</struct></value></param></params></methodCall>'
+request='<methodCall><methodName>get_version</methodName><params><param><value>OpaqueRef:install</value></param>'
+request=$request'<param><value><struct></struct></value></param></params></methodCall>'
 
 say() { printf '%s\n' "$*"; }
 die() {

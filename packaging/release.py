@@ -103,7 +103,7 @@ def build_plugins(family, destdir, epoch):
     set_dates(plugin_dir, epoch)
     interpreters = find_interpreters(family)
     for _, python in interpreters:
-        _compile(python, plugin_dir)
+        compile_library(python, plugin_dir)
     set_dates(plugin_dir, epoch)
     return plugin_dir, [version for version, _ in interpreters]
 
@@ -118,7 +118,8 @@ def find_interpreters(family):
     return [(version, interpreter.path) for version, interpreter in found if interpreter]
 
 
-def _compile(python, plugin_dir):
+def compile_library(python, plugin_dir):
+    """Make the byte-code of dom0_lib for the interpreter `python`."""
     # A constant hash seed: sets among a module's constants are stored in the order of their hashes. No SOURCE_DATE_EPOCH:
     # with it Python 3.7 and later make byte-code that is compared with its source by content, which costs each call time.
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0"}

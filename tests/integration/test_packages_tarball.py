@@ -41,6 +41,20 @@ def test_the_same_commit_makes_the_same_bytes(artefacts, tmp_path):  # noqa: F81
             assert first.read() == second.read(), name
 
 
+def test_sets_in_a_module_do_not_change_its_byte_code(monkeypatch, tmp_path):
+    """Python up to 3.10 stores them in the order of hashes, which is another one in each process."""
+    monkeypatch.syspath_prepend(os.path.join(CHECKOUT, "packaging"))
+    import release
+    (tmp_path / "dom0_lib").mkdir()
+    (tmp_path / "dom0_lib/sets.py").write_text("def is_known(name):\n    return name in {%s}\n" % ", ".join(
+        "'name %d'" % number for number in range(40)))
+    made = set()
+    for _ in range(3):
+        release.compile_library(PYTHONS["3.6"], str(tmp_path))
+        made.add((tmp_path / "dom0_lib/__pycache__/sets.cpython-36.pyc").read_bytes())
+    assert len(made) == 1
+
+
 def test_a_date_of_ones_own_dates_every_file(tmp_path):
     make("tarball", tmp_path, "--family", "python2", environment={"SOURCE_DATE_EPOCH": "1500000000"})
     with tarfile.open(str(tmp_path / ("dom0-xapi-plugins-%s-python2.tar.gz" % VERSION))) as archive:
