@@ -193,7 +193,10 @@ def _replace(new_path, path, source):
         old = os.fstat(source.fileno())
         if not os.path.samestat(old, os.lstat(path)):
             raise errors.StorageError('the ISO was replaced while its settings were changed')
-        os.chown(new_path, old.st_uid, old.st_gid)
+        new = os.stat(new_path)
+        # Not if they are the same: an NFS server that knows no root refuses even that.
+        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+            os.chown(new_path, old.st_uid, old.st_gid)
         os.chmod(new_path, stat.S_IMODE(old.st_mode))
         os.rename(new_path, path)
         faults.point('iso.replaced')

@@ -71,9 +71,12 @@ def check_result(path, original):
 def test_inject(iso_host, made, kind, maker):
     name, path = iso_host.add(made[kind])
     os.chmod(path, 0o640)
+    os.chown(path, 1234, 4321)
     assert iso_host.inject(name, mkisofs_cmd=maker) is None
     check_result(path, made[kind])
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o640 and os.path.getsize(path) % SECTOR == 0
+    status = os.stat(path)
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 1234, 4321)
+    assert os.path.getsize(path) % SECTOR == 0
     assert not [entry for entry in os.listdir(iso_host.directory) if entry.startswith(".")]
     # Again, with what we have made ourselves, and another network.
     iso_host.inject(name, mkisofs_cmd=maker, ip_address="10.1.2.4")
