@@ -2,6 +2,7 @@
 """Guests move between two hosts, over a real rsync and a real sshd."""
 
 import os
+import shutil
 import signal
 import time
 import uuid
@@ -9,6 +10,7 @@ import uuid
 import pytest
 
 from tests import conftest
+from tests.harness import vhd_writer
 from tests.harness.sm_locks import LockTimeout
 from tests.integration import migrations
 from tests.integration import transfer_cases as cases
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
 EDGES = conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[1:][-1:]
 # A disk of 30 MB: more than the sockets on the way hold.
 BLOCKS = 15
+MIB = 1 << 20
 CANCEL_LIMIT_S = 2.0
 NEWEST = conftest.DOM0_PYTHONS[-1][1]
 
@@ -177,3 +180,67 @@ def test_the_garbage_collection_is_kept_out(large):
         gate.open()
         assert call.join() is None
     pair.expect_idle()
+
+
+# Holes
+
+def write_sparse(path, size_mib, data_mib):
+    """A disk of which every block is there, most of them with one sector: the file is as large as the disk, and mostly holes."""
+    blocks = size_mib * MIB // cases.BLOCK
+    full = data_mib * MIB // cases.BLOCK
+    vhd_writer.write_dynamic(path, ((number * cases.BLOCK, os.urandom(cases.BLOCK if number % (blocks // full) == 0 else 512))
+                                    for number in range(blocks)), size_mib * MIB)
+
+
+def test_holes_stay_holes_and_do_not_travel(pair):
+    """One eighth of a disk of 5 GB with 300 MB of data, as the rest would only take longer."""
+    vdi_uuid, label = str(uuid.uuid4()), migrations.make_label()
+    path = cases.vhd_path(pair.source_sr.path, vdi_uuid)
+    write_sparse(path, 640, 38)
+    size, used = os.path.getsize(path), os.stat(path).st_blocks * 512
+    assert size > 640 * MIB and used < 45 * MIB
+    with migrations.gate_to(pair) as gate:
+        pair.transfer(label, vdi_uuid, 0)
+        assert gate.passed_bytes < 1.1 * 38 * MIB
+    arrived = os.stat(pair.arrived_path(label, "0.vhd"))
+    assert arrived.st_size == size and arrived.st_blocks * 512 < 1.2 * used
+    stack = make_uuids(1)
+    pair.receive(label, stack)
+    assert os.stat(cases.vhd_path(pair.target_sr.path, stack[0])).st_blocks * 512 < 1.2 * used
+    assert migrations.digest_of(pair.target_sr, stack[0]) == migrations.digest_of(pair.source_sr, vdi_uuid)
+    os.unlink(path)
+
+
+# The other end has os-xenapi's plug-ins.
+
+OS_XENAPI = os.path.join(conftest.ENVIRONMENTS, "os-xenapi", "os_xenapi", "dom0", "etc", "xapi.d", "plugins")
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["it sends", "it receives"])
+def test_os_xenapi_at_the_other_end(number):
+    if not os.path.isdir(OS_XENAPI):
+        pytest.skip("needs .venvs/os-xenapi, which `make test` makes")
+    python27 = dict(conftest.DOM0_PYTHONS)["2.7"]
+    with migrations.open_pair([python27, NEWEST] if number == 0 else [NEWEST, python27]) as pair:
+        theirs = pair.pool.hosts[number]
+        shutil.rmtree(theirs.plugin_dir)
+        os.mkdir(theirs.plugin_dir)
+        theirs.dom0.add_plugins(OS_XENAPI)
+        # Its ssh asks no port: it is in root's configuration.
+        with open(pair.source.dom0.locate("/root/.ssh/config"), "w") as config:
+            config.write("Host *\nPort %d\nBatchMode yes\n" % pair.daemon.port)
+        # As devstack makes it: os-xenapi renames files from there into the SR.
+        os.rmdir(pair.target.dom0.locate("/images"))
+        os.mkdir(pair.target_sr.path + "/os-images")
+        os.symlink("/run/sr-mount/%s/os-images" % pair.target_sr.uuid, pair.target.dom0.locate("/images"))
+        for host in pair.pool.hosts:
+            host.dom0.open_namespace()
+        pair.daemon.stop()
+        pair.daemon.start()
+        label, stack = migrations.make_label(), make_uuids(3)
+        uuids, digest = pair.write_guest(3)
+        pair.host = pair.target.ip
+        pair.transfer_chain(label, uuids, is_legacy=True)
+        assert pair.receive(label, stack, is_legacy=True) == {"root": {"uuid": stack[0]}}
+        assert migrations.digest_of(pair.target_sr, stack[0]) == digest
+        assert os.listdir(pair.target_sr.path + "/os-images") == []
