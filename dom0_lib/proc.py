@@ -175,7 +175,8 @@ def _collect(program, deadline_s, unsent, check, max_output_bytes, take_output):
             if not data:
                 waiting.remove(stream)
             if take_output and stream == program.stdout:
-                take_output(data)
+                if data:
+                    take_output(data)
                 continue
             pieces[stream].append(data)
             size_bytes += len(data)

@@ -12,6 +12,7 @@ from tests.bench import cheap_calls
 from tests.bench import commands
 from tests.bench import download
 from tests.bench import image
+from tests.bench import migration
 from tests.bench import kernel
 from tests.bench import upload
 from tests.bench import xenstore
@@ -20,7 +21,7 @@ from tests.run import environments
 from tests.run import interpreters
 
 # Each has a NAME and a function run(options, report).
-BENCHMARKS = (download, upload, kernel, call_overhead, cheap_calls, commands, xenstore, agent)
+BENCHMARKS = (download, upload, migration, kernel, call_overhead, cheap_calls, commands, xenstore, agent)
 
 
 def main(arguments=None):

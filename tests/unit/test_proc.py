@@ -296,3 +296,74 @@ def test_no_program_is_left_whenever_the_signal_comes():
     """Even between the program's start and our knowing of it.  (A process of its own, for it needs SIGALRM.)"""
     process = subprocess.Popen([sys.executable, '-B', '-c', SIGNALLED_AT_ANY_MOMENT], cwd=CHECKOUT, stdout=subprocess.PIPE)
     assert process.communicate()[0] == b'none left\n'
+
+
+# Programs that write for hours, and have programs of their own
+
+def test_output_that_is_taken_as_it_comes():
+    taken = []
+    completed = run_shell('echo one; sleep 0.3; echo two; echo error >&2', take_output=taken.append)
+    assert (b''.join(taken), completed.output, completed.error_output) == (b'one\ntwo\n', u'', u'error\n')
+    assert taken[0] == b'one\n'
+
+
+def test_output_that_is_taken_is_not_bounded():
+    sizes = []
+    run_shell('head -c 5000 /dev/zero', take_output=lambda data: sizes.append(len(data)), max_output_bytes=1000)
+    assert sum(sizes) == 5000
+
+
+class Enough(Exception):
+    pass
+
+
+def give_up(path):
+    """A check that raises once the file is there."""
+    def check():
+        if os.path.exists(path):
+            raise Enough()
+    return check
+
+
+def test_a_program_that_starts_others_is_asked_to_end(tmpdir):
+    started, ended = str(tmpdir.join('started')), str(tmpdir.join('ended'))
+    script = 'trap "echo > %s; exit" TERM; echo > %s; while :; do sleep 0.05; done' % (ended, started)
+    with pytest.raises(Enough):
+        run_shell(script, check=give_up(started), starts_others=True)
+    assert os.path.exists(ended)
+    assert not has_children()
+
+
+def test_one_that_does_not_end_is_killed(tmpdir):
+    started = str(tmpdir.join('started'))
+    begun = time.time()
+    with pytest.raises(Enough):
+        run_shell('trap "" TERM; echo > %s; while :; do sleep 0.05; done' % started, check=give_up(started), starts_others=True)
+    assert 0.9 < time.time() - begun < 10
+    assert not has_children()
+
+
+OUTLIVED = """
+import sys
+sys.path.insert(0, %r)
+from dom0_lib import proc
+proc.run(['sh', '-c', 'echo $$; exec >&-; sleep 30; :'], 60, take_output=lambda data: print_through(data), starts_others=%r)
+"""
+
+
+@pytest.mark.parametrize('starts_others', [True, False])
+def test_it_ends_with_a_process_that_is_killed(starts_others):
+    program = OUTLIVED.replace('print_through(data)', '(sys.stdout.write(data.decode()), sys.stdout.flush())')
+    process = subprocess.Popen([sys.executable, '-c', program % (CHECKOUT, starts_others)], stdout=subprocess.PIPE,
+                               universal_newlines=True)
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    ends_at = time.time() + (5 if starts_others else 0.5)
+    while os.path.exists('/proc/%d' % pid) and open('/proc/%d/stat' % pid).read().split()[2] != 'Z' and time.time() < ends_at:
+        time.sleep(0.02)
+    is_alive = time.time() >= ends_at
+    if is_alive:
+        os.kill(pid, signal.SIGKILL)
+    assert is_alive != starts_others
