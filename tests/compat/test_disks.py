@@ -32,6 +32,7 @@ def test_a_copy(client, sr):
     assert transfer_cases.guest_digest(sr.path, found["root"]["uuid"]) == transfer_cases.guest_digest(sr.path, uuids[0])
 
 
+@pytest.mark.needs("rsync")
 def test_a_migration_within_the_host(client, compat_pool, sr):
     """Parents first, the leaf last, then VDIs of them; nova passes the netloc of the destination's URL."""
     host = compat_pool.hosts[0]
