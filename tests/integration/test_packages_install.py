@@ -175,7 +175,7 @@ def test_hosts_of_both_families_get_their_python_over_ssh(stack, make_tree, tmp_
     hosts = [Dom0(stack, str(tmp_path / "new"), "3.6", "/usr/bin/python3"),
              Dom0(stack, str(tmp_path / "old"), "2.7", "/usr/bin/python2.7")]
     # An old host may have somebody's Python 3, without XAPI's module.
-    add_program(hosts[1].pool.hosts[0], "/usr/bin/python3", 'case "$*" in *XenAPI*) exit 1; esac; exec python3 "$@"')
+    add_program(hosts[1].pool.hosts[0], "/usr/bin/python3", 'exec %s -S "$@"' % PYTHONS["3.6"])
     hosts[1].open()
     for host, interpreter in zip(hosts, ("/usr/bin/python3", "/usr/bin/python2.7")):
         ssh = host.start_sshd(stack)
@@ -426,7 +426,7 @@ def test_a_host_with_the_package_keeps_it(host, make_tree):
 
 
 def test_a_host_without_a_python_for_them(host, make_tree):
-    add_program(host.pool.hosts[0], "/usr/bin/python3", 'case "$*" in *XenAPI*) exit 1; esac; exec python3 "$@"')
+    add_program(host.pool.hosts[0], "/usr/bin/python3", 'exec %s -S "$@"' % PYTHONS["3.6"])
     host.open()
     for arguments, name in (((), "/usr/bin/python3 or /usr/bin/python2.7"), (("--python", "/opt/python"), "/opt/python")):
         process = host.install(make_tree("1"), *arguments, check=False)
