@@ -25,6 +25,7 @@ struct plan {
     long passed;        /* operations so far */
     long first, last;   /* those that fail, counted from 1 */
     long error;         /* with this errno; 0: die */
+    long death;         /* the operation at which the call dies besides */
     long denied;        /* 1: link(2) is not known here, 2: record locks are not */
     char place[4096];   /* what the paths begin with */
 };
@@ -72,9 +73,9 @@ static int fails(void)
 {
     long number = __atomic_add_fetch(&plan->passed, 1, __ATOMIC_SEQ_CST);
 
-    if (number < plan->first || number > plan->last)
+    if ((number < plan->first || number > plan->last) && number != plan->death)
         return 0;
-    if (!plan->error)
+    if (!plan->error || number == plan->death)
         kill(0, SIGKILL);   /* a plug-in leads a process group of its own */
     errno = plan->error;
     return 1;

@@ -14,7 +14,7 @@ import struct
 from tests.security import preload
 
 # struct plan
-_PLAN = struct.Struct("lllll4096s")
+_PLAN = struct.Struct("llllll4096s")
 _WRAPPER = """#!/bin/sh
 LD_PRELOAD='{library}' DISK_FAULTS='{plan}' exec '{program}' "$@"
 """
@@ -43,14 +43,17 @@ class DiskFaults(object):
             wrapper.write(_WRAPPER.format(library=self._library, plan=self._plan, program=program + ".unwrapped"))
         os.chmod(program, 0o755)
 
-    def _write(self, first=FOR_EVER, last=FOR_EVER, error=0):
+    def _write(self, first=FOR_EVER, last=FOR_EVER, error=0, death=FOR_EVER):
         with open(self._plan, "r+b" if os.path.exists(self._plan) else "wb") as plan:  # it is mapped: never a new file
-            plan.write(_PLAN.pack(0, first, last, error, self._denied, self._place))
+            plan.write(_PLAN.pack(0, first, last, error, death, self._denied, self._place))
 
     @contextlib.contextmanager
-    def armed(self, number, failure, count=1):
-        """Within, the `number`-th operation fails, or the call dies there; `count` operations from there on."""
-        self._write(number, number + count - 1, failure)
+    def armed(self, number, failure, count=1, dies_after=FOR_EVER):
+        """Within, the `number`-th operation fails, or the call dies there; `count` operations from there on.
+
+        dies_after: how many operations after the first failure the call dies, while it cleans up
+        """
+        self._write(number, number + count - 1, failure, number + dies_after)
         try:
             yield
         finally:

@@ -46,6 +46,8 @@ DEATHS = [(number, DEATH, 1) for number in range(1, _IMPORT[1], 3)]
 UPLOADS = [(number, failure, 1) for number in range(1, _UPLOAD[1]) for failure in (EIO, DEATH)] + sample(3, _UPLOAD[0], ENOSPC)
 SWEEPS = [(number, generator.choice((EIO, ENOSPC, DEATH)), 1) for number in range(1, _SWEEP[1])]
 UNLINKED = [(number, generator.choice((EIO, DEATH)), generator.choice((1, 2, 3))) for number in range(2, _IMPORT[1], 5)]
+# Where names are published, and what was done there is hidden or synced: the undo has five operations.
+DEATHS_IN_UNDO = [(number, dies_after) for number in (63, 65, 67, 71) for dies_after in (1, 2, 3)]
 OLD = sample(8, _IMPORT[0], EIO, ENOSPC, DEATH)
 
 
@@ -137,6 +139,21 @@ def test_an_import_on_the_oldest_python(old_faulty_host, case):
 def test_an_import_where_there_are_no_hard_links(faulty_host, case):
     with faulty_host.faults.denied(disk_faults.NO_LINKS):
         faulty_host.check_import(case)
+
+
+@needs_gcc
+@pytest.mark.parametrize("denied", [0, disk_faults.NO_LINKS], ids=["links", "no_links"])
+@pytest.mark.parametrize("number, dies_after", DEATHS_IN_UNDO)
+def test_a_death_while_a_failed_import_is_undone(faulty_host, number, dies_after, denied):
+    uuids = new_uuids()
+    with faulty_host.faults.denied(denied), faulty_host.faults.armed(number, EIO, 1, dies_after):
+        details = faulty_host.host.download(uuids).details
+    # Near its end there is nothing to undo any more.
+    assert details is None or details[1] == "signal: SIGKILL" or faulty_host.faults.passed < number + dies_after
+    if not faulty_host.host.check(uuids):
+        assert faulty_host.host.download(uuids).details is None
+        assert faulty_host.host.check(uuids)
+    faulty_host.host.remove(uuids)
 
 
 @needs_gcc
