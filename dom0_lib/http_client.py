@@ -212,7 +212,8 @@ class Response(object):
         self._headers = {}
         for line in lines[1:]:
             name, colon, value = line.partition(u':')
-            name, value = name.lower(), value.strip()
+            # Not strip() alone, which takes control characters for spaces: for others `\x1cchunked` is no chunked body.
+            name, value = name.lower(), value.strip(u' \t')
             # What ends the headers for others, as a name with a space or a byte beyond ASCII does, would hide those after it.
             if not colon or not name or not all(u'!' <= c <= u'~' for c in name):
                 raise self._broken('sent a broken header')
@@ -237,7 +238,7 @@ class Response(object):
         return int(length)
 
     def _begin_chunk(self):
-        size = self._line().partition(b';')[0].strip()
+        size = self._line().partition(b';')[0].strip(b' \t')
         if not 0 < len(size) < 16 or size.strip(b'0123456789abcdefABCDEF'):
             raise self._broken('sent a chunk without a size')
         self._left = int(size, 16)

@@ -23,7 +23,7 @@ from tests.security.disk_faults import DEATH, EIO, ENOSPC
 
 _NAMES = {DEATH: "death", EIO: "eio", ENOSPC: "enospc"}
 # As many operations as an import, an upload, and a sweep after a death in the midst of publication have at least and at most.
-_IMPORT, _UPLOAD, _SWEEP = (70, 84), (9, 11), (8, 18)
+_IMPORT, _UPLOAD, _SWEEP = (75, 84), (9, 11), (8, 18)
 _MIB = 1 << 20
 
 needs_gcc = pytest.mark.needs("gcc")

@@ -194,6 +194,8 @@ BROKEN_HEADS = [
     (b'HTTP/1.1 200 OK\nContent-Length: 3\r\n\r\n', 'sent a broken header'),
     (OK + b'ETag: x\rContent-Length: 3\r\n\r\n', 'sent a broken header'),
     (OK + b'Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx', 'sent two different content-length headers'),
+    (OK + b'Transfer-Encoding:\x1cchunked\r\n\r\n0\r\n\r\n', 'sent an unknown transfer encoding'),
+    (OK + b'Content-Length:\x0b1\r\n\r\nx', 'sent a content-length that is not a number'),
     (OK + b'Content-Length: -1\r\n\r\n', 'sent a content-length that is not a number'),
     (OK + b'Content-Length: 1, 1\r\n\r\nx', 'sent a content-length that is not a number'),
     (OK + b'Content-Length: \xb2\r\n\r\nx', 'sent a content-length that is not a number'),

@@ -25,6 +25,9 @@ _KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dir
 # What an input may take: the worst that callers can send takes half a second.
 _INPUT_S, _MEMORY_MIB = 5, 768
 _GRACE_S = 60
+_SCRIPT = """#!/bin/sh
+exec %s -B -m tests.security.fuzz.worker %s "$0" "$@"
+"""
 _SHOWN_LINES, _SHOWN_CHARACTERS = 40, 300
 
 
@@ -56,8 +59,12 @@ def merge(name):
 
 
 def _work(name, options, deadline_s):
-    process = subprocess.run([sys.executable, "-m", "tests.security.fuzz.worker", name] + options, stdin=subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=deadline_s)
+    program = os.path.join(_KEPT, "run-" + name)
+    with open(program, "w") as script:
+        script.write(_SCRIPT % (sys.executable, name))
+    os.chmod(program, 0o755)
+    process = subprocess.run([program] + options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             timeout=deadline_s)
     return process.returncode, process.stdout.decode("utf-8", "replace")
 
 
@@ -75,7 +82,7 @@ def main():
         found = [name for name, is_found in zip(names, pool.map(lambda name: fuzz(name, seconds), names)) if is_found]
     if options.merge and not found and not all([merge(name) for name in names]):
         return 1
-    print("found something: %s; inputs: %s" % (", ".join(found), " ".join(glob.glob(_KEPT + "/*-*"))) if found
+    print("found something: %s; inputs: %s" % (", ".join(found), " ".join(glob.glob(_KEPT + "/[!r]*-*"))) if found
           else "%d targets, %d s each: nothing found" % (len(names), seconds))
     return 1 if found else 0
 
