@@ -23,7 +23,7 @@ _COPYING = ["staging.file_made", "staging.written", "staging.file_finished", "di
 _PUBLISHING = [name for name in faults.POINTS if name.startswith(("chain.", "publish.")) and name != "chain.repaired"]
 _ARRIVING = ["arrival.taken", "arrival.forgotten"]
 _TRANSFERRING = ["staging.made", "staging.linked", "transfer.held", "transfer.sent", "staging.cleaning", "staging.cleaned"]
-_RANDOM_KILLS = 6
+_RANDOM_KILLS = 3
 _KILLED = ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
 
 
