@@ -22,6 +22,7 @@ MAX_BYTES = 1 << 17
 MAX_DEPTH = 32
 MAX_VALUES = 100000
 _MAX_PLACE_LENGTH = 6
+_FLOAT_CHARACTERS = b'0123456789+-.einfaEINFA'
 _MAX_NUMBER_LENGTH = 400  # a float written by repr() may have 327 characters
 # What Python 2's repr() writes after a backslash.  The decoder knows more, and warns of what it does not know.
 _ESCAPES = (b"'", b'"', b'n', b'r', b't', b'x')
@@ -117,7 +118,10 @@ class _Reader(object):
         self._stack.append(self._integer(line[:-1] if line.endswith(b'L') else line))
 
     def _push_float(self):
-        self._stack.append(float(self._number()))
+        digits = self._number()
+        if digits.translate(None, _FLOAT_CHARACTERS):  # float() takes spaces, and on Python 3 underscores, which others refuse
+            raise PickleError('is damaged')
+        self._stack.append(float(digits))
 
     def _push_bytes_as_text(self):
         line = self._line()
