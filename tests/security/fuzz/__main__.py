@@ -2,7 +2,8 @@
 """Coverage-guided fuzzing of everything that reads what others send. Run it as `make fuzz`.
 
     --time SECONDS      for each target (60)
-    --total SECONDS     for all targets together instead, as many of them at once as --jobs says
+    --total SECONDS     for all targets together instead, as many of them at once as --jobs says; always from the same seed, so
+                        that a finding in CI belongs to the change that CI looks at
     --target NAME       this one alone; may be given several times
     --jobs N            how many at once (1)
     --merge             afterwards, what has reached new code is added to tests/security/corpus
@@ -31,12 +32,13 @@ exec %s -B -m tests.security.fuzz.worker %s "$0" "$@"
 _SHOWN_LINES, _SHOWN_CHARACTERS = 40, 300
 
 
-def fuzz(name, seconds):
-    """Run one target; whether it found something."""
+def fuzz(name, seconds, *more):
+    """Run one target, with `more` of libFuzzer's options; whether it found something."""
     kept = os.path.join(_KEPT, name)
     os.makedirs(kept, exist_ok=True)
     options = ["-max_total_time=%d" % seconds, "-timeout=%d" % _INPUT_S, "-rss_limit_mb=%d" % _MEMORY_MIB,
-               "-artifact_prefix=%s/" % _KEPT, "-print_final_stats=1", kept, os.path.join(CORPUS, name)]
+               "-artifact_prefix=%s/" % _KEPT, "-print_final_stats=1"]
+    options += list(more) + [kept, os.path.join(CORPUS, name)]
     status, output = _work(name, options, seconds + _GRACE_S)
     statistics = dict(line.split()[:2] for line in output.splitlines() if line.startswith("stat::"))
     print("%-10s %8s inputs, %s new%s" % (name, statistics.get("stat::number_of_executed_units:", "?"),
@@ -78,8 +80,9 @@ def main():
     options = parser.parse_args()
     names = options.target or sorted(TARGETS)
     seconds = max(1, options.total * options.jobs // len(names)) if options.total else options.time
+    seed = ["-seed=1"] if options.total else []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        found = [name for name, is_found in zip(names, pool.map(lambda name: fuzz(name, seconds), names)) if is_found]
+        found = [name for name, is_found in zip(names, pool.map(lambda name: fuzz(name, seconds, *seed), names)) if is_found]
     if options.merge and not found and not all([merge(name) for name in names]):
         return 1
     print("found something: %s; inputs: %s" % (", ".join(found), " ".join(glob.glob(_KEPT + "/[!r]*-*"))) if found
