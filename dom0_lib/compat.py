@@ -149,11 +149,10 @@ def _make_pact():
 def _fork_program(path, argv, environment, streams, prepare):
     report, problem = os.pipe()
     keep_from_children(problem)
-    others = [other for other in _list_descriptors() if other != problem]
     try:
         pid = os.fork()
         if not pid:
-            _become_program(path, argv, environment, streams, others, problem, prepare)
+            _become_program(path, argv, environment, streams, problem, prepare)
     finally:
         os.close(problem)
     try:
@@ -166,7 +165,7 @@ def _fork_program(path, argv, environment, streams, prepare):
     return pid
 
 
-def _become_program(path, argv, environment, streams, others, problem, prepare):
+def _become_program(path, argv, environment, streams, problem, prepare):
     """In the child: never returns, for everything above it on the stack belongs to the parent."""
     try:
         prepare()
@@ -174,16 +173,22 @@ def _become_program(path, argv, environment, streams, others, problem, prepare):
             raw_signal.signal(number, raw_signal.SIG_DFL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        for other in others:
-            try:
-                os.close(other)
-            except EnvironmentError:
-                pass  # it was that of the listing
+        # Listed here, where no other thread opens one any more that Python 2 would pass on.
+        for other in _list_descriptors():
+            if other != problem:
+                _close(other)
         os.execve(path, argv, environment)
     except EnvironmentError as error:
         os.write(problem, str(error.errno).encode('ascii'))
     finally:
         os._exit(127)
+
+
+def _close(descriptor):
+    try:
+        os.close(descriptor)
+    except EnvironmentError:
+        pass  # it was that of the listing
 
 
 def _read_through(descriptor):
