@@ -508,9 +508,15 @@ def vhd_util_that_finds_fault(scene):
     return scene.good()
 
 
-@refused("CommandFailed", "command 'vhd-util' ended with status 5: the disk is broken")
-def vhd_util_that_fails_in_the_middle_of_the_publication(scene):
+@refused("StorageError", "vhd-util set failed: Input/output error")
+def disk_that_breaks_in_the_middle_of_the_publication(scene):
     replace_vhd_util(scene, 'case "$1 $7" in "set 1") echo the disk is broken; exit 5;; *) exec $real "$@";; esac')
+    return scene.serve(pack_chain(scene.chain(3)))
+
+
+@refused("CommandFailed", "command 'vhd-util' ended with status 22: failed")
+def vhd_util_that_fails_in_the_middle_of_the_publication(scene):
+    replace_vhd_util(scene, 'case "$1 $7" in "set 1") echo failed; exit 22;; *) exec $real "$@";; esac')
     return scene.serve(pack_chain(scene.chain(3)))
 
 
