@@ -2,8 +2,8 @@
 """Coverage-guided fuzzing of everything that reads what others send. Run it as `make fuzz`.
 
     --time SECONDS      for each target (60)
-    --total SECONDS     for all targets together instead, as many of them at once as --jobs says; always from the same seed, so
-                        that a finding in CI belongs to the change that CI looks at
+    --total SECONDS     for all targets together instead, as many of them at once as --jobs says; always the same inputs, and
+                        at most a number of them, so that a finding in CI belongs to the change that CI looks at
     --target NAME       this one alone; may be given several times
     --jobs N            how many at once (1)
     --merge             afterwards, what has reached new code is added to tests/security/corpus
@@ -18,6 +18,7 @@ import glob
 import os
 import subprocess
 import sys
+import tempfile
 
 from tests.security.fuzz.targets import CORPUS, TARGETS
 
@@ -32,13 +33,24 @@ exec %s -B -m tests.security.fuzz.worker %s "$0" "$@"
 _SHOWN_LINES, _SHOWN_CHARACTERS = 40, 300
 
 
-def fuzz(name, seconds, *more):
-    """Run one target, with `more` of libFuzzer's options; whether it found something."""
+def fuzz(name, seconds):
+    """Run one target, and keep the inputs that reach new code; whether it found something."""
     kept = os.path.join(_KEPT, name)
     os.makedirs(kept, exist_ok=True)
+    return _run(name, seconds, kept)
+
+
+def smoke(name, seconds):
+    """Try the same inputs as ever: they follow from the seed and the corpus, where sets have one order."""
+    with tempfile.TemporaryDirectory() as directory:
+        return _run(name, seconds, directory, "-seed=1", "-runs=%d" % TARGETS[name].smoke_inputs)
+
+
+def _run(name, seconds, directory, *more):
+    os.makedirs(_KEPT, exist_ok=True)
     options = ["-max_total_time=%d" % seconds, "-timeout=%d" % _INPUT_S, "-rss_limit_mb=%d" % _MEMORY_MIB,
                "-artifact_prefix=%s/" % _KEPT, "-print_final_stats=1"]
-    options += list(more) + [kept, os.path.join(CORPUS, name)]
+    options += list(more) + [directory, os.path.join(CORPUS, name)]
     status, output = _work(name, options, seconds + _GRACE_S)
     statistics = dict(line.split()[:2] for line in output.splitlines() if line.startswith("stat::"))
     print("%-10s %8s inputs, %s new%s" % (name, statistics.get("stat::number_of_executed_units:", "?"),
@@ -66,7 +78,7 @@ def _work(name, options, deadline_s):
         script.write(_SCRIPT % (sys.executable, name))
     os.chmod(program, 0o755)
     process = subprocess.run([program] + options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             timeout=deadline_s)
+                             timeout=deadline_s, env=dict(os.environ, PYTHONHASHSEED="0"))
     return process.returncode, process.stdout.decode("utf-8", "replace")
 
 
@@ -80,9 +92,9 @@ def main():
     options = parser.parse_args()
     names = options.target or sorted(TARGETS)
     seconds = max(1, options.total * options.jobs // len(names)) if options.total else options.time
-    seed = ["-seed=1"] if options.total else []
+    find = smoke if options.total else fuzz
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        found = [name for name, is_found in zip(names, pool.map(lambda name: fuzz(name, seconds, *seed), names)) if is_found]
+        found = [name for name, is_found in zip(names, pool.map(lambda name: find(name, seconds), names)) if is_found]
     if options.merge and not found and not all([merge(name) for name in names]):
         return 1
     print("found something: %s; inputs: %s" % (", ".join(found), " ".join(glob.glob(_KEPT + "/[!r]*-*"))) if found

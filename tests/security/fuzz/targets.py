@@ -11,23 +11,23 @@ from tests.security.fuzz import network
 
 CORPUS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "corpus")
 
-# max_bytes: of an input.
-Target = collections.namedtuple("Target", "run max_bytes")
+# max_bytes: of an input; smoke_inputs: how many CI tries, in about 9 s each.
+Target = collections.namedtuple("Target", "run max_bytes smoke_inputs")
 
 TARGETS = {
-    "arguments": Target(messages.fuzz_arguments, 2048),
-    "command": Target(messages.fuzz_command, 1024),
-    "gzip": Target(images.fuzz_gzip, 4096),
-    "http": Target(network.fuzz_http, 4096),
-    "iso": Target(isos.fuzz_iso, 12288),
-    "json": Target(messages.fuzz_json, 1024),
-    "pickle": Target(messages.fuzz_pickle, 4096),
-    "policy": Target(messages.fuzz_policy, 256),
-    "settings": Target(messages.fuzz_settings, 1024),
-    "tar": Target(images.fuzz_tar, 8192),
-    "vhd": Target(images.fuzz_vhd, 8192),
-    "wire": Target(messages.fuzz_wire, 4096),
-    "xenstore": Target(network.fuzz_xenstore, 1024),
+    "arguments": Target(messages.fuzz_arguments, 2048, 250000),
+    "command": Target(messages.fuzz_command, 1024, 250000),
+    "gzip": Target(images.fuzz_gzip, 4096, 80000),
+    "http": Target(network.fuzz_http, 4096, 60000),
+    "iso": Target(isos.fuzz_iso, 12288, 200000),
+    "json": Target(messages.fuzz_json, 1024, 800000),
+    "pickle": Target(messages.fuzz_pickle, 4096, 90000),
+    "policy": Target(messages.fuzz_policy, 256, 300000),
+    "settings": Target(messages.fuzz_settings, 1024, 30000),
+    "tar": Target(images.fuzz_tar, 8192, 6000),
+    "vhd": Target(images.fuzz_vhd, 8192, 20000),
+    "wire": Target(messages.fuzz_wire, 4096, 220000),
+    "xenstore": Target(network.fuzz_xenstore, 1024, 100000),
 }
 
 
