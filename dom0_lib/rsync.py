@@ -3,7 +3,7 @@
 
 Every dom0's rsync knows the options (3.0.9 and later), and the other end may be anybody's:
 
-    --sparse                  holes stay holes
+    --sparse                  holes stay holes; without any it would only cost time, as the other end looks for zeros
     --compress                when most of the file is holes: what travels is then its data, not its zeros
     --ignore-times            what is there under the name is compared, never believed for its size and date
     --partial-dir             an unfinished file waits there for the next attempt; under its own name a file is whole
@@ -67,6 +67,7 @@ class Transfer(object):
         self._chosen = chosen
         self._check = check
         self._host_keys = 'yes' if chosen.host_keys == 'strict' else 'accept-new'
+        self._has_holes = False
         self._compresses = False
 
     def send(self, path, report, kept_names=None):
@@ -77,7 +78,9 @@ class Transfer(object):
         Raises errors.RetryableError when a repetition may help, errors.StorageError, errors.PluginError.
         """
         status = os.stat(path)
-        self._compresses = self._host is not None and 2 * 512 * status.st_blocks < status.st_size
+        allocated_bytes = 512 * status.st_blocks
+        self._has_holes = allocated_bytes < status.st_size
+        self._compresses = self._host is not None and 2 * allocated_bytes < status.st_size
         ends_at = compat.monotonic_s() + self._chosen.total_timeout_s
         for pause_s in _CONTINUE_AFTER_S + (None,):
             progress = _Progress(report)
@@ -119,9 +122,11 @@ class Transfer(object):
 
     def _make_command(self, path, kept_names):
         source, name = os.path.split(path)
-        command = ['rsync', '--dirs', '--sparse', '--copy-links', '--ignore-times', '--no-whole-file', '--progress',
+        command = ['rsync', '--dirs', '--copy-links', '--ignore-times', '--no-whole-file', '--progress',
                    '--partial-dir=' + PARTIAL_DIR, '--timeout=%d' % self._chosen.idle_timeout_s,
                    '--filter=S /' + name, '--filter=H *']
+        if self._has_holes:
+            command += ['--sparse']
         if self._compresses:
             command += ['--compress', '--compress-level=1']
         if kept_names is not None:

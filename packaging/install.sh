@@ -191,7 +191,7 @@ remove_stale() {
 fits() {
     timeout 30 env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin "$1" -c 'if True:
         import sys, ssl, zlib, XenAPI
-        sys.exit(not (sys.version_info[:2] == (2, 7) or sys.version_info >= (3, 6)))' > /dev/null 2>&1 < /dev/null
+        sys.exit(not (sys.version_info[:2] == (2, 7) or sys.version_info >= (3, 6)))' > /dev/null 2>&1 < /dev/null 9>&-
 }
 
 choose_python() {
