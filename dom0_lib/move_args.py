@@ -6,7 +6,6 @@ from __future__ import absolute_import, division
 from dom0_lib import args
 from dom0_lib import compat
 
-_DIGITS = frozenset('0123456789')
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
 _MAX_NAME_LENGTH = 253
@@ -23,12 +22,7 @@ def is_label(text):
     uuid, separator, number = text.partition(_EPHEMERAL)
     if not args.is_uuid(uuid):
         return False
-    return not separator or (_is_number(number, _MAX_EPHEMERAL_DIGITS) and number[0] != u'0')
-
-
-def _is_number(text, max_digits):
-    # Not isdigit(): it takes superscripts, which int() does not.
-    return 0 < len(text) <= max_digits and _DIGITS.issuperset(text)
+    return not separator or (args.to_number(number, _MAX_EPHEMERAL_DIGITS) is not None and number[0] != u'0')
 
 
 def _check_label(value):
@@ -48,9 +42,10 @@ def _check_host(value):
         raise ValueError('needs a name, an address of IPv4, or one of IPv6, and no more than a port after it')
     if port is None:
         return name, None
-    if not _is_number(port, 5) or not 0 < int(port) < 65536:
+    number = args.to_number(port, 5)
+    if number is None or not 0 < number < 65536:
         raise ValueError('has a port that is not a number from 1 to 65535')
-    return name, None if int(port) in _XAPI_PORTS else int(port)
+    return name, None if number in _XAPI_PORTS else number
 
 
 def _split_host(text):
@@ -68,9 +63,10 @@ def _split_host(text):
 def _check_place(value):
     if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
         raise ValueError('needs a number')
-    if not _is_number(compat.to_text(value), 2) or int(value) > _MAX_PLACE:
+    number = args.to_number(value, 2)
+    if number is None or number > _MAX_PLACE:
         raise ValueError('needs a number from 0, the leaf, to %d' % _MAX_PLACE)
-    return int(value)
+    return number
 
 
 LABEL = args.Kind(_check_label)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One host's control domain: a directory that stands for its /, plug-ins and programs in it, its syslog, its processes."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -88,6 +89,24 @@ class Dom0(object):
         """Run a program of this host, like vhd-util: its stdout as text, or subprocess.CalledProcessError."""
         return subprocess.run(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, check=check, universal_newlines=True, timeout=600)
+
+    def add_program(self, name, text):
+        """Write one program, by its absolute path or, found before this machine's, by its name alone; returns where it is."""
+        path = self.locate(name) if os.path.isabs(name) else os.path.join(self.bin_dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as program:
+            program.write(text)
+        os.chmod(path, 0o755)
+        return path
+
+    @contextlib.contextmanager
+    def program(self, name, text):
+        """Within, the host has such a program."""
+        path = self.add_program(name, text)
+        try:
+            yield
+        finally:
+            os.unlink(path)
 
     def install_plugins(self):
         """Put this checkout's plug-ins there, for `python`."""

@@ -55,7 +55,4 @@ def write_file(host, dom0_path, data):
 
 def write_program(host, name, commands):
     """Put a shell script into the host's first directory of PATH; its pathlib.Path, to remove it."""
-    path = pathlib.Path(host.dom0.bin_dir, name)
-    path.write_text("#!/bin/sh\n%s\n" % commands)
-    path.chmod(0o755)
-    return path
+    return pathlib.Path(host.dom0.add_program(name, "#!/bin/sh\n%s\n" % commands))

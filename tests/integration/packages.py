@@ -64,11 +64,7 @@ def open_dom0(python, interpreter):
 
 def add_program(host, path, script):
     """Put a shell script at the absolute path `path` of a host."""
-    target = host.dom0.locate(path)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(target, "w") as program:
-        program.write("#!/bin/sh\n%s\n" % script)
-    os.chmod(target, 0o755)
+    host.dom0.add_program(path, "#!/bin/sh\n%s\n" % script)
 
 
 def list_tree(directory):

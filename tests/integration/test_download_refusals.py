@@ -497,9 +497,7 @@ def replace_vhd_util(scene, script):
     program = os.path.join(scene.cloud.host.dom0.bin_dir, "vhd-util")
     os.rename(program, program + ".real")
     scene.stack.callback(os.rename, program + ".real", program)
-    with open(program, "w") as opened:
-        opened.write("#!/bin/sh\nreal='%s.real'\n%s\n" % (program, script))
-    os.chmod(program, 0o755)
+    scene.cloud.host.dom0.add_program("vhd-util", "#!/bin/sh\nreal='%s.real'\n%s\n" % (program, script))
 
 
 @refused("UnsafeImage", "vhd-util refuses ")

@@ -42,13 +42,6 @@ def details_of(call, *arguments):
     return caught.value.details
 
 
-def add_program(pool, name, script):
-    path = os.path.join(pool.hosts[0].dom0.bin_dir, name)
-    with open(path, "w") as program:
-        program.write(script)
-    os.chmod(path, 0o755)
-
-
 def test_version(pool):
     assert call_pickled(pool, "dom0_plugin_version.py", "get_version") == "2.1"
 
@@ -73,12 +66,12 @@ def test_unknown_function(pool):
 
 
 def test_two_answers_of_xenhost_are_read_as_one(pool):
-    add_program(pool, "lspci", "#!/bin/sh\nprintf 'Slot:\\t00:00.0\\nArgs:\\t%s\\n' \"$*\"\n")
+    pool.hosts[0].dom0.add_program("lspci", "#!/bin/sh\nprintf 'Slot:\\t00:00.0\\nArgs:\\t%s\\n' \"$*\"\n")
     assert call_pickled(pool, "xenhost.py", "get_pci_device_details") == "Slot:\t00:00.0\nArgs:\t-vmmnk\n"
 
 
 def test_programs_of_the_host_come_before_the_machines(pool):
-    add_program(pool, "ip", "#!/bin/sh\ncat; echo \"$0 $*\" >&2; exit 2\n")
+    pool.hosts[0].dom0.add_program("ip", "#!/bin/sh\ncat; echo \"$0 $*\" >&2; exit 2\n")
     reply = json.loads(pool.call("netwrap.py", "run_command", {"cmd": '["ip", "link"]', "cmd_input": '"input"'}))
     assert reply == {"returncode": 2, "out": "input", "err": "%s/ip link\n" % pool.hosts[0].dom0.bin_dir}
 

@@ -143,14 +143,9 @@ def test_no_maker(iso_host, made):
 ], ids=["fails", "makes nothing", "makes rubbish", "makes another"])
 def test_a_maker_that_does_not_work(iso_host, made, script, class_name, reason):
     name, _ = iso_host.add(made["rock ridge"])
-    path = os.path.join(iso_host.pool.hosts[0].dom0.bin_dir, "mkisofs")
-    with open(path, "w") as target:
-        target.write("#!/bin/sh\n%s\n" % (script % made if "%" in script else script))
-    os.chmod(path, 0o755)
-    try:
+    text = "#!/bin/sh\n%s\n" % (script % made if "%" in script else script)
+    with iso_host.pool.hosts[0].dom0.program("mkisofs", text):
         expect_refusal(iso_host, name, class_name, reason)
-    finally:
-        os.unlink(path)
 
 
 def test_no_image(iso_host, made, tmp_path):
@@ -346,10 +341,7 @@ def test_ended_from_outside(iso_host, made, tmp_path, how):
     name, _ = iso_host.add(made["rock ridge"])
     api = pool.login().xenapi
     task, started = api.task.create("inject", ""), tmp_path / "started"
-    path = os.path.join(pool.hosts[0].dom0.bin_dir, "mkisofs")
-    with open(path, "w") as target:
-        target.write("#!/bin/sh\ntouch %s\nexec sleep 60\n" % started)
-    os.chmod(path, 0o755)
+    path = pool.hosts[0].dom0.add_program("mkisofs", "#!/bin/sh\ntouch %s\nexec sleep 60\n" % started)
     outcomes = []
 
     def call():

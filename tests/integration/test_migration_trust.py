@@ -78,19 +78,6 @@ def new_key(pair):
 
 
 @contextlib.contextmanager
-def program(pair, name, text):
-    """Within, the source has another program of that name before the machine's."""
-    path = os.path.join(pair.source.dom0.bin_dir, name)
-    with open(path, "w") as target:
-        target.write(text)
-    os.chmod(path, 0o755)
-    try:
-        yield
-    finally:
-        os.unlink(path)
-
-
-@contextlib.contextmanager
 def moved_away(path):
     os.rename(path, path + ".away")
     try:
@@ -112,7 +99,7 @@ SSH = pytest.mark.parametrize("ssh", [None, OLD_SSH], ids=["this ssh", "ssh of C
 
 
 def use(pair, ssh):
-    return program(pair, "ssh", ssh) if ssh else contextlib.nullcontext()
+    return pair.source.dom0.program("ssh", ssh) if ssh else contextlib.nullcontext()
 
 
 @SSH
@@ -169,7 +156,7 @@ def test_a_port_of_xapi_is_none_of_ssh(pair, disk, label, port):
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[::1]:80", "h0", "H0:22"])
 def test_this_host_needs_no_ssh(pair, disk, label, name):
-    with program(pair, "ssh", "#!/bin/sh\nexit 255\n"):
+    with pair.source.dom0.program("ssh", "#!/bin/sh\nexit 255\n"):
         assert pair.transfer(label, disk, 0, host=name) is None
     arrived = pair.source.dom0.locate("/images/instance%s" % label)
     assert os.listdir(arrived) == ["0.vhd"]
@@ -235,17 +222,17 @@ def without_images(host):
     ("Unable to negotiate with x port 22: no matching cipher found.", 255, "RetryableError", "no matching cipher"),
 ])
 def test_what_ssh_says(pair, disk, label, words, status, class_name, text):
-    with program(pair, "ssh", "#!/bin/sh\necho '%s' >&2\nexit %d\n" % (words, status)):
+    with pair.source.dom0.program("ssh", "#!/bin/sh\necho '%s' >&2\nexit %d\n" % (words, status)):
         expect_refusal(pair, disk, label, class_name, text)
 
 
 def test_a_shell_that_talks(pair, disk, label):
-    with program(pair, "ssh", "#!/bin/sh\necho Welcome to this host, dear administrator\n"):
+    with pair.source.dom0.program("ssh", "#!/bin/sh\necho Welcome to this host, dear administrator\n"):
         expect_refusal(pair, disk, label, "PluginError", "is your shell clean")
 
 
 def test_a_host_without_rsync(pair, disk, label):
-    with program(pair, "rsync", "#!/bin/nowhere\n"):
+    with pair.source.dom0.program("rsync", "#!/bin/nowhere\n"):
         expect_refusal(pair, disk, label, "CommandNotFound", "rsync")
 
 

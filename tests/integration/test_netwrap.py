@@ -53,10 +53,7 @@ class Dom0(object):
         return [caught.value.code] + list(caught.value.params)
 
     def add_program(self, name, script):
-        path = os.path.join(self.dom0.bin_dir, name)
-        with open(path, "w") as program:
-            program.write("#!/bin/sh\n" + script)
-        os.chmod(path, 0o755)
+        self.dom0.add_program(name, "#!/bin/sh\n" + script)
 
     def write_settings(self, text):
         with open(self.dom0.locate("/etc/dom0-plugins.conf"), "w") as target:

@@ -224,22 +224,10 @@ exec /sbin/sfdisk --quiet "$device"
 def test_an_old_sfdisk(disk_host, tmp_path, version, needs_force):
     log = str(tmp_path / "log")
     device, _ = disk_host.plug()
-    with program(disk_host, "sfdisk", OLD_SFDISK % {"version": version, "log": log, "needs_force": needs_force}):
+    with disk_host.host.dom0.program("sfdisk", OLD_SFDISK % {"version": version, "log": log, "needs_force": needs_force}):
         disk_host.call("make_partition", device, "2048", "-")
     assert ("--force" in open(log).read()) == needs_force
     assert list_partitions(disk_host.locate(device)) == [(START, DISK_BYTES // 512 - START, "83")]
-
-
-@contextlib.contextmanager
-def program(host, name, text):
-    path = os.path.join(host.host.dom0.bin_dir, name)
-    with open(path, "w") as target:
-        target.write(text)
-    os.chmod(path, 0o755)
-    try:
-        yield
-    finally:
-        os.unlink(path)
 
 
 @pytest.mark.parametrize("text, class_name, reason", [
@@ -249,7 +237,7 @@ def program(host, name, text):
 ], ids=["does nothing", "fails", "has no version"])
 def test_an_sfdisk_that_does_not_work(disk_host, text, class_name, reason):
     device, _ = disk_host.plug()
-    with program(disk_host, "sfdisk", "#!/bin/sh\n%s\n" % text), cases.refused("make_partition", class_name, reason):
+    with disk_host.host.dom0.program("sfdisk", "#!/bin/sh\n%s\n" % text), cases.refused("make_partition", class_name, reason):
         disk_host.call("make_partition", device, "2048", "-")
     assert not any(disk_host.read(device))
 
@@ -259,7 +247,7 @@ def test_an_mkfs_that_fails(disk_host):
     device, _ = disk_host.plug()
     disk_host.call("make_partition", device, "2048", "-")
     before = disk_host.read(device)
-    failing = program(disk_host, "mkfs.ext3", "#!/bin/sh\necho no room >&2\nexit 4\n")
+    failing = disk_host.host.dom0.program("mkfs.ext3", "#!/bin/sh\necho no room >&2\nexit 4\n")
     with failing, cases.refused("mkfs", "CommandFailed", "no room"):
         disk_host.call("mkfs", device, "1", "ext3", None)
     assert disk_host.read(device) == before
@@ -270,7 +258,8 @@ def test_killed_while_formatting(disk_host, tmp_path):
     device, vbd = disk_host.plug()
     disk_host.call("make_partition", device, "2048", "-")
     started = tmp_path / "started"
-    with program(disk_host, "mkfs.ext3", "#!/bin/sh\nfor last; do :; done\nexec 9<>$last; touch %s; exec sleep 60\n" % started):
+    text = "#!/bin/sh\nfor last; do :; done\nexec 9<>$last; touch %s; exec sleep 60\n" % started
+    with disk_host.host.dom0.program("mkfs.ext3", text):
         for number in (signal.SIGTERM, signal.SIGKILL):
             thread = threading.Thread(target=attempt, args=(disk_host, device))
             thread.start()
@@ -300,7 +289,7 @@ def test_cancelled_while_formatting(disk_host, tmp_path):
         with pytest.raises(XenAPI.Failure) as caught:
             disk_host.call("mkfs", dev=device, partnum="1", fs_type="ext3", task=task)
         outcomes.append(caught.value.details)
-    with program(disk_host, "mkfs.ext3", "#!/bin/sh\ntouch %s; exec sleep 60\n" % started):
+    with disk_host.host.dom0.program("mkfs.ext3", "#!/bin/sh\ntouch %s; exec sleep 60\n" % started):
         thread = threading.Thread(target=call)
         thread.start()
         cases.wait_until(started.exists)

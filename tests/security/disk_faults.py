@@ -39,9 +39,7 @@ class DiskFaults(object):
         # A plug-in's children inherit no environment.
         program = os.path.join(dom0.bin_dir, "vhd-util")
         os.rename(program, program + ".unwrapped")
-        with open(program, "w") as wrapper:
-            wrapper.write(_WRAPPER.format(library=self._library, plan=self._plan, program=program + ".unwrapped"))
-        os.chmod(program, 0o755)
+        dom0.add_program("vhd-util", _WRAPPER.format(library=self._library, plan=self._plan, program=program + ".unwrapped"))
 
     def _write(self, first=FOR_EVER, last=FOR_EVER, error=0, death=FOR_EVER):
         with open(self._plan, "r+b" if os.path.exists(self._plan) else "wb") as plan:  # it is mapped: never a new file

@@ -96,9 +96,7 @@ class HostileHost(object):
     def _log_vhd_util(self):
         program = os.path.join(self.dom0.bin_dir, "vhd-util")
         os.rename(program, program + ".real")
-        with open(program, "w") as wrapper:
-            wrapper.write(_VHD_UTIL_LOG.format(log=self._calls_path, program=program + ".real"))
-        os.chmod(program, 0o755)
+        self.dom0.add_program("vhd-util", _VHD_UTIL_LOG.format(log=self._calls_path, program=program + ".real"))
 
     def take_vhd_util_calls(self):
         """The arguments of each call of vhd-util since the last time."""
