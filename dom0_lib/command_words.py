@@ -7,6 +7,7 @@ _LETTERS_AND_DIGITS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _DIGITS = frozenset('0123456789')
 _NAME = _LETTERS_AND_DIGITS | frozenset('_.-')
 _ADDRESS = frozenset('0123456789abcdefABCDEF.:/')
+# The kernel's IFNAMSIZ without the final NUL.
 _DEVICE_MAX = 15
 
 

@@ -16,6 +16,7 @@ import os
 import struct
 import time
 
+from dom0_lib import block_device
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
@@ -50,12 +51,12 @@ class Loop(object):
             raise errors.StorageError('cannot make a loop device: %s' % compat.to_text(error))
 
     def _attach(self):
-        control_fd = os.open(_device('loop-control'), os.O_RDWR)
+        control_fd = os.open(block_device.locate('loop-control'), os.O_RDWR)
         try:
             for _ in range(_ATTEMPTS):
                 # Somebody else may take the free one first.
                 self._number = fcntl.ioctl(control_fd, _GET_FREE)
-                path = _device('loop%d' % self._number)
+                path = block_device.locate('loop%d' % self._number)
                 self._fd = os.open(path, os.O_RDWR)
                 if self._bind():
                     return path
@@ -99,7 +100,3 @@ class Loop(object):
                 log.warning('loop%s is still in use; it goes when it is closed', self._number)
                 return
             time.sleep(_PAUSE_S)
-
-
-def _device(name):
-    return os.path.join(paths.locate(paths.DEVICES), name)

@@ -8,26 +8,23 @@ only a name is read.
 from __future__ import absolute_import, division
 
 from dom0_lib import args
+from dom0_lib import command_words
 from dom0_lib import compat
 
-# The kernel's IFNAMSIZ without the final NUL.
-_MAX_NAME_LENGTH = 15
 _MAX_TEXT_LENGTH = 255
-_LETTERS = frozenset(u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_')
-_NAME_CHARACTERS = _LETTERS | frozenset(u'-.')
-_TEXT_CHARACTERS = _NAME_CHARACTERS | frozenset(u':@+')
+_TEXT_CHARACTERS = frozenset(u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:@+')
 _HEX_DIGITS = u'0123456789abcdefABCDEF'
 # Bridge forward delay, in seconds.
 _MAX_DELAY = 30
 
 
 def _check_name(value):
-    if not 0 < len(value) <= _MAX_NAME_LENGTH or not _NAME_CHARACTERS.issuperset(value) or value[0] not in _LETTERS:
+    if not command_words.is_device(value):
         raise ValueError('needs the name of an interface: at most 15 letters, digits, "_", "-", ".", no "-" or "." first')
 
 
 def _check_key(value):
-    if not 0 < len(value) <= _MAX_TEXT_LENGTH or not _NAME_CHARACTERS.issuperset(value) or value[0] not in _LETTERS:
+    if not command_words.is_name(value):
         raise ValueError('needs the name of an external id')
 
 
@@ -44,7 +41,8 @@ def _check_mac(value):
 
 
 def _check_delay(value):
-    if not 0 < len(value) <= 2 or value.strip(u'0123456789') or int(value) > _MAX_DELAY:
+    delay = args.to_number(value, 2)
+    if delay is None or delay > _MAX_DELAY:
         raise ValueError('needs a number of seconds from 0 to %d' % _MAX_DELAY)
 
 

@@ -14,6 +14,7 @@ TOOLS = (
     Tool("brctl", "bridge-utils", "network_config's bridges"),
     Tool("busybox", "busybox", "a shell that runs the installer"),
     Tool("conntrack", "conntrack", "a command of neutron's"),
+    Tool("cpio", "cpio", "what is in a package"),
     Tool("createrepo_c", "createrepo-c", "supplemental packs"),
     Tool("curl", "curl", "the benchmark's yardstick for a download"),
     Tool("dnf", "dnf", "a reader of supplemental packs that nobody here wrote"),
