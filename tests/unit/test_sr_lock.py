@@ -96,7 +96,8 @@ def test_the_wait_has_an_end(locks):
     begun_at = compat.monotonic_s()
     with pytest.raises(errors.RetryableError):
         sr_lock.Lock(SR, 'sr', 0.4).__enter__()
-    assert 0.4 <= compat.monotonic_s() - begun_at < 5
+    # Less a tick of Python 2.7's clock.
+    assert 0.39 < compat.monotonic_s() - begun_at < 5
 
 
 def test_a_lock_that_becomes_free_is_taken(locks):
