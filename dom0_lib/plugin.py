@@ -30,9 +30,10 @@ class Call(object):
 
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
 
-    Two options are for calls that os-xenapi's callers make in the plain form:
+    Two options are for calls that os-xenapi's callers make in the plain form, the third for calls that it never had:
     replies_text     the function's text is the reply as it stands, in place of its JSON
     ignores_unknown  arguments that the call does not take are ignored, not refused
+    is_plain         there is no legacy form
     """
 
     acts_on_host = False
@@ -42,6 +43,7 @@ class Call(object):
         self.rows = rows
         self.replies_text = options.pop('replies_text', False)
         self.ignores_unknown = options.pop('ignores_unknown', False)
+        self.is_plain = options.pop('is_plain', False)
         if options:
             raise TypeError('a call has no option %s' % ', '.join(sorted(options)))
 
@@ -97,6 +99,8 @@ def _run(calls, request, plugin):
     if call is None:
         raise errors.UnknownFunction(request.function)
     is_legacy = _holds_pickle(request.arguments)
+    if is_legacy and call.is_plain:
+        raise errors.ArgumentError(_LEGACY_KEY, 'this call takes no pickle, but one text for each argument')
     if is_legacy:
         from dom0_lib import pickles
         values = args.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))

@@ -109,6 +109,7 @@ CALLS = {
     ('bandwidth.py', 'fetch_all_bandwidth'): {},
     ('config_file.py', 'get_val'): {},
     ('console.py', 'get_console_log'): {},
+    ('dom0_host.py', 'version'): {},
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},
     ('glance.py', 'sweep'): {},
@@ -280,4 +281,8 @@ EXCHANGES = [
               b'xenstored cannot be reached at /var/run/xenstored/socket: [Errno 2] No such file or directory')),
     ('the name that is not the call', 'agent.py', _call(b'agent_update', _HOST),
      _failure(b'UNKNOWN_XENAPI_PLUGIN_FUNCTION', b'agent_update')),
+    ('a pickle where none is taken', 'dom0_host.py',
+     _call(b'version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>" + _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'version', b'ArgumentError',
+              b"argument 'params': this call takes no pickle, but one text for each argument")),
 ]

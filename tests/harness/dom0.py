@@ -17,10 +17,12 @@ SOCKET_PATH_MAX_BYTES = 107
 
 _PLUGIN_DIR = "/etc/xapi.d/plugins"
 _DIRECTORIES = (
-    "boot/guest", "dev", "etc/xapi.d/plugins", "images", "opt/harness/bin", "opt/harness/spool", "root/.ssh", "run/lock/sm",
+    "boot", "dev", "etc/xapi.d/plugins", "opt/harness/bin", "opt/harness/spool", "root/.ssh", "run/lock/sm",
     "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net", "sys/bus/pci", "tmp", "var/lib/xcp",
-    "var/log/xen/guest", "var/xapi",
+    "var/log/xen", "var/xapi",
 )
+# What an administrator, or dom0_host.py, has made.
+_PREPARED_DIRECTORIES = ("boot/guest", "images", "var/log/xen/guest")
 # As on XenServer 8 and XCP-ng 8.3; on older hosts /var/run is where things really are.
 _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi", "var/xapi/xapi"),
           # This machine's, until a test puts a file there.
@@ -34,16 +36,17 @@ class Dom0(object):
     python              interpreter that the plug-ins are installed for (absolute path)
     python36_locale     give plug-ins on 3.7 and later the locale handling of 3.6: no coercion to UTF-8
     has_namespace       plug-ins find the tree at /, each in its place, and DOM0_ROOT is not set; needs root
+    is_prepared         there are /images, /boot/guest and /var/log/xen/guest
     """
 
-    def __init__(self, root, python, python36_locale=False, has_namespace=False):
+    def __init__(self, root, python, python36_locale=False, has_namespace=False, is_prepared=True):
         self.root = root
         self.python = python
         self.plugin_dir = self.locate(_PLUGIN_DIR)
         self.bin_dir = self.locate("/opt/harness/bin")
         self.socket_path = self.locate("/var/lib/xcp/xapi")
         _check_socket_path(self.socket_path)
-        for name in _DIRECTORIES:
+        for name in _DIRECTORIES + (_PREPARED_DIRECTORIES if is_prepared else ()):
             os.makedirs(os.path.join(root, name), exist_ok=True)
         for target, name in _LINKS:
             if not os.path.lexists(os.path.join(root, name)):

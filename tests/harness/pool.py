@@ -49,6 +49,7 @@ class Pool(object):
     python36_locale     run plug-ins as if Python were 3.6: no UTF-8 mode, no coercion of the C locale
     has_namespace       run plug-ins that do not know DOM0_ROOT: the host's tree is mounted over this machine's for them,
                         and their environment is PATH alone; needs root
+    is_prepared         false: hosts as they are installed, without /images and /boot/guest
     xenstore            which xenstored each host has: one of tests.harness.xenstored.KINDS
     """
 
@@ -59,7 +60,7 @@ class Pool(object):
     operator_password = "harness"
 
     def __init__(self, hosts=1, python=sys.executable, plugins=True, plugin_dirs=(), root=None, ip="127.0.0.1", port=0,
-                 python36_locale=False, has_namespace=False, xenstore="stand-in"):
+                 python36_locale=False, has_namespace=False, is_prepared=True, xenstore="stand-in"):
         self.clock = Clock()
         self.faults = Faults()
         self.database = Database()
@@ -84,8 +85,8 @@ class Pool(object):
         self._xenstore = xenstore
         pythons = [python] * hosts if isinstance(python, str) else list(python)
         for number in range(hosts):
-            self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, has_namespace, plugins,
-                           plugin_dirs)
+            self._add_host("h%d" % number, pythons[number], _next_ip(ip, number), python36_locale, has_namespace, is_prepared,
+                           plugins, plugin_dirs)
         self.database.create("pool", name_label="harness", master=self.hosts[0].ref, default_SR=self.srs[0].ref)
         threading.Thread(target=self._collect_tasks, name="db_gc", daemon=True).start()
 
@@ -166,8 +167,8 @@ class Pool(object):
         if self._is_temporary:
             shutil.rmtree(self.root)
 
-    def _add_host(self, name, python, ip, python36_locale, has_namespace, plugins, plugin_dirs):
-        dom0 = Dom0(os.path.join(self.root, name), python, python36_locale, has_namespace)
+    def _add_host(self, name, python, ip, python36_locale, has_namespace, is_prepared, plugins, plugin_dirs):
+        dom0 = Dom0(os.path.join(self.root, name), python, python36_locale, has_namespace, is_prepared)
         vhd_util.install_vhd_util(dom0.bin_dir)
         if plugins:
             dom0.install_plugins()

@@ -24,6 +24,7 @@ from tests.integration.test_partition import DiskHost
 GLANCE = "http://glance.example.org:9292"
 # Of a reply, what differs from call to call.
 _VARIABLE = (
+    (r'"python": "[0-9.]+", "release": "[0-9.]+"', '"python": "3.6.8", "release": "0.1.0"'),
     (r'"age_s": \d+', '"age_s": 90000'),
     (r'"[0-9:]+ up 33 days, 10:59, +\d+ users?, ', '"12:00:01 up 33 days, 10:59,  1 user, '),
 )
