@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packaging of the library and of what its tests need; hosts are installed as docs/OPERATING.md says instead."""
+"""Packaging of dom0-plugins, the program for administrators' machines, and of what tests need.
+
+Hosts are installed as docs/OPERATING.md says instead.
+"""
 
 import os
 import re
@@ -10,6 +13,12 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0_lib", "
     VERSION = re.search("__version__ = '(.*)'", library.read()).group(1)
 
 # Read by tests/run without being executed: keep them literals. None of them is for dom0.
+# dom0-plugins, which is for Python 3.8 and later:
+TOOL_REQUIREMENTS = [
+    "XenAPI >= 24.26, < 27",
+    "click >= 8.1, < 9",
+    "rich >= 13, < 16",
+]
 # The simulated host, the image service and the demo:
 HARNESS_REQUIREMENTS = [
     "XenAPI >= 24.26, < 27",
@@ -37,7 +46,9 @@ setup(
     version=VERSION,
     description="XAPI plug-ins for dom0 of XenServer and XCP-ng: disk images, migration, guest agent",
     license="Apache-2.0",
-    packages=["dom0_lib"],
+    packages=["dom0_lib", "dom0_plugins"],
+    entry_points={"console_scripts": ["dom0-plugins = dom0_plugins.command_line:main"]},
+    install_requires=[requirement + "; python_version >= '3.8'" for requirement in TOOL_REQUIREMENTS],
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     extras_require={"harness": HARNESS_REQUIREMENTS, "test": HARNESS_REQUIREMENTS + TEST_REQUIREMENTS},
 )

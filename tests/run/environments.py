@@ -91,7 +91,8 @@ def has_venv(python):
 
 def prepare_host():
     """Make .venvs/host; returns the interpreter that it is made from."""
-    return _prepare_driver("host", sorted(_read_requirements("HARNESS_REQUIREMENTS") + _read_requirements("TEST_REQUIREMENTS")))
+    lists = ("HARNESS_REQUIREMENTS", "TOOL_REQUIREMENTS", "TEST_REQUIREMENTS")
+    return _prepare_driver("host", sorted({requirement for name in lists for requirement in _read_requirements(name)}))
 
 
 def prepare_harness():

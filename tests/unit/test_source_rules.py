@@ -17,7 +17,7 @@ def list_sources(*tops):
     return sorted(os.path.relpath(path, CHECKOUT) for path in paths)
 
 
-EVERYTHING = list_sources("dom0_lib", "plugins", "packaging", "tests") + ["setup.py"]
+EVERYTHING = list_sources("dom0_lib", "dom0_plugins", "plugins", "packaging", "tests") + ["setup.py"]
 DOM0_CODE = list_sources("dom0_lib", "plugins")
 
 
