@@ -13,11 +13,11 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import json_reply
 from dom0_lib import paths
+from dom0_lib import whole_file
 
 _MAX_BYTES = 1 << 20
 _LOCK_TIMEOUT_S = 10
 _RETRY_S = 0.02
-_SCRATCH = '.new'
 _LOCK = '.lock'
 
 
@@ -90,16 +90,7 @@ def _wait_for(lock):
 def _replace(path, data):
     if len(data) > _MAX_BYTES:
         raise errors.PluginError('%s would be larger than %d bytes' % (paths.XENHOST_CONF, _MAX_BYTES))
-    with io.open(path + _SCRATCH, 'wb') as target:
-        target.write(data)
-        target.flush()
-        os.fsync(target.fileno())
-    os.rename(path + _SCRATCH, path)
-    directory = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    whole_file.replace(path, data)
 
 
 def _failed(verb, error):

@@ -17,9 +17,9 @@ SOCKET_PATH_MAX_BYTES = 107
 
 _PLUGIN_DIR = "/etc/xapi.d/plugins"
 _DIRECTORIES = (
-    "boot", "dev", "etc/xapi.d/plugins", "opt/harness/bin", "opt/harness/spool", "root/.ssh", "run/lock/sm",
-    "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net", "sys/bus/pci", "tmp", "var/lib/xcp",
-    "var/log/xen", "var/xapi",
+    "boot", "dev", "etc/cron.d", "etc/systemd/system/multi-user.target.wants", "etc/xapi.d/plugins", "opt/harness/bin",
+    "opt/harness/spool", "root/.ssh", "run/lock/sm", "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net",
+    "proc/sys/kernel/random", "sys/bus/pci", "tmp", "var/lib/xcp", "var/log/xen", "var/xapi",
 )
 # What an administrator, or dom0_host.py, has made.
 _PREPARED_DIRECTORIES = ("boot/guest", "images", "var/log/xen/guest")
@@ -27,6 +27,7 @@ _PREPARED_DIRECTORIES = ("boot/guest", "images", "var/log/xen/guest")
 _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi", "var/xapi/xapi"),
           # This machine's, until a test puts a file there.
           ("/proc/net/dev", "proc/net/dev"), ("/proc/uptime", "proc/uptime"), ("/proc/loadavg", "proc/loadavg"),
+          ("/proc/stat", "proc/stat"), ("/proc/sys/kernel/random/boot_id", "proc/sys/kernel/random/boot_id"),
           ("/sys/bus/pci/devices", "sys/bus/pci/devices"))
 
 

@@ -40,7 +40,7 @@ def test_store_and_load(tree):
     host_notes.store(u'zone', None)
     host_notes.store(u'absent', None)
     assert host_notes.load() == {u'racks': [1, {u'a': None}]}
-    assert not os.path.exists(tree.locate(PATH) + '.new')
+    assert sorted(os.listdir(os.path.dirname(tree.locate(PATH)))) == ['xenhost.conf', 'xenhost.conf.lock']
 
 
 def test_what_os_xenapi_has_stored(tree):

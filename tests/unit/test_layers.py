@@ -19,7 +19,7 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
     ('L1', ['command_words', 'json_reply']),
-    ('L1', ['args', 'block_deflate', 'faults', 'log', 'pickles', 'settings', 'termination', 'wire']),
+    ('L1', ['args', 'block_deflate', 'faults', 'log', 'pickles', 'settings', 'termination', 'whole_file', 'wire']),
     ('L1', ['agent_args', 'boot_args', 'host_args', 'move_args', 'network_commands', 'record_args']),
     ('L2', ['block_device', 'connection', 'gzip_stream', 'iso9660', 'net_filters', 'pipeline', 'proc',
             'session_role', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore_link']),

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are replaced as a whole: whatever ends this process, or the host, a file is the old or the new one."""
+
+from __future__ import absolute_import, division
+
+import os
+
+
+def replace(path, data, mode=0o644):
+    """Write bytes to the file `path`, in the place of what is there.  Raises EnvironmentError.
+
+    A link there is replaced, not followed.  Callers that may do this at the same time need a lock of their own.
+    """
+    directory, name = os.path.split(path)
+    # The leading dot keeps cron, and whoever else reads all files of a directory, away from it.
+    scratch = os.path.join(directory, '.%s.new' % name)
+    _remove(scratch)  # what a killed call has left, whatever its mode
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.fchmod(fd, mode)  # whatever the umask
+        while data:
+            data = data[os.write(fd, data):]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(scratch, path)
+    sync_directory(directory)
+
+
+def remove(path):
+    """Remove a file, or a link; returns whether it was there.  Raises EnvironmentError."""
+    if not _remove(path):
+        return False
+    sync_directory(os.path.dirname(path))
+    return True
+
+
+def _remove(path):
+    if not os.path.lexists(path):
+        return False
+    os.unlink(path)
+    return True
+
+
+def sync_directory(path):
+    """Bring the names in a directory to the disk.  Raises EnvironmentError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

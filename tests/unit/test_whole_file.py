@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files replaced as a whole: what is there at any moment, whatever was there before."""
+
+from __future__ import absolute_import, division
+
+import errno
+import os
+import stat
+
+import pytest
+
+from dom0_lib import whole_file
+
+
+def read(path):
+    with open(path, 'rb') as source:
+        return source.read()
+
+
+def get_mode(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+@pytest.fixture
+def path(tmpdir):
+    return str(tmpdir.join('crontab'))
+
+
+def test_a_new_file_and_another_in_its_place(path):
+    before = os.umask(0o077)
+    try:
+        whole_file.replace(path, b'old')
+        assert get_mode(path) == 0o644
+        whole_file.replace(path, b'new', 0o600)
+    finally:
+        os.umask(before)
+    assert (read(path), get_mode(path)) == (b'new', 0o600)
+    assert os.listdir(os.path.dirname(path)) == ['crontab']
+
+
+def test_what_a_killed_call_left(path, tmpdir):
+    tmpdir.join('.crontab.new').write_binary(b'half a li')
+    os.chmod(str(tmpdir.join('.crontab.new')), 0o400)
+    whole_file.replace(path, b'new')
+    assert read(path) == b'new' and os.listdir(str(tmpdir)) == ['crontab']
+
+
+def test_a_link_is_replaced(path, tmpdir):
+    target = tmpdir.join('target')
+    target.write_binary(b'untouched')
+    os.symlink(str(target), path)
+    whole_file.replace(path, b'new')
+    assert not os.path.islink(path) and read(path) == b'new' and target.read_binary() == b'untouched'
+    os.unlink(path)
+    os.symlink(str(target), path)
+    assert whole_file.remove(path) and target.check() and not os.path.lexists(path)
+    assert not whole_file.remove(path)
+
+
+def test_it_is_the_old_one_until_the_new_one_is_complete(path, monkeypatch):
+    whole_file.replace(path, b'old')
+
+    def fail(fd):
+        raise EnvironmentError(errno.ENOSPC, 'full')
+    monkeypatch.setattr(whole_file.os, 'fsync', fail)
+    with pytest.raises(EnvironmentError):
+        whole_file.replace(path, b'new')
+    assert read(path) == b'old'
