@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of what a guest has written to its console, as xenconsoled logs it.
 
-xenstore's /local/logconsole/@ must be /var/log/xen/guest/console.%d.  The logs are rotated every minute, by a rename or by
-copying and truncating, so a log may vanish, shrink or begin anew at any moment.
+xenstore's /local/logconsole/@ must be /var/log/xen/guest/console.%d.  What console_tending cuts becomes a hole, which is no matter
+here.  Elsewhere scripts rotate the logs every minute, by a rename or by copying and truncating, so a log may vanish, shrink or
+begin anew at any moment.
 """
 
 from __future__ import absolute_import, division

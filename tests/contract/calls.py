@@ -109,6 +109,8 @@ CALLS = {
     ('bandwidth.py', 'fetch_all_bandwidth'): {},
     ('config_file.py', 'get_val'): {},
     ('console.py', 'get_console_log'): {},
+    ('dom0_host.py', 'cut_console_logs'): {},
+    ('dom0_host.py', 'tend_console_logs'): {},
     ('dom0_host.py', 'version'): {},
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},
@@ -285,4 +287,7 @@ EXCHANGES = [
      _call(b'version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>" + _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'version', b'ArgumentError',
               b"argument 'params': this call takes no pickle, but one text for each argument")),
+    ('consoles are not logged', 'dom0_host.py', _call(b'cut_console_logs', _HOST),
+     _failure(b'XENAPI_PLUGIN_FAILURE', b'cut_console_logs', b'PluginError',
+              b'console logging is not on here: call prepare of dom0_host.py with console_log=true')),
 ]

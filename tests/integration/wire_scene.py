@@ -17,7 +17,8 @@ from tests.harness.pool import Pool
 from tests.integration import host_calls
 from tests.integration import iso_host
 from tests.integration import transfer_cases
-from tests.integration.kernel_host import KERNEL, KernelHost
+from tests.integration.console_host import ConsoleHost
+from tests.integration.kernel_host import KERNEL, MIB, KernelHost
 from tests.integration.test_partition import DiskHost
 
 # What examples say in place of what the machine chose.
@@ -103,6 +104,16 @@ class Scene(object):
         host_calls.write_program(self.pool.hosts[0], name, "cat <<'END'\n%s\nEND" % output if output else "exit 0")
 
     # What calls find. Each leaves what the next one needs.
+
+    def _prepare_dom0_host_tend_console_logs(self):
+        self._console_host = ConsoleHost(self.pool)
+        self._console_host.turn_on()
+        self._guest = self._console_host.start(7)
+        self._console_host.write_log(7, b"x" * 2 * MIB)
+
+    def _prepare_dom0_host_cut_console_logs(self):
+        self._console_host.end(self._guest)
+        self._console_host.write_log(7, b"x" * 2 * MIB)
 
     def _prepare_glance_download_vhd2(self):
         uuids = transfer_cases.write_chain(self._directory, 2)

@@ -4,10 +4,13 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib.plugin import Call, dispatch
+from dom0_lib.plugin import Call, HostCall, dispatch
 
 CALLS = {
     'version': Call('dom0_lib.plugin_version:describe', is_plain=True),
+    'tend_console_logs': HostCall('dom0_lib.console_tending:tend', is_plain=True),
+    # No host-level call: it must do its work where nobody can tell the caller's role.
+    'cut_console_logs': Call('dom0_lib.console_tending:cut', is_plain=True),
 }
 
 if __name__ == '__main__':
