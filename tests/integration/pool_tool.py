@@ -119,8 +119,11 @@ def sessions(pool):
 
 
 @contextlib.contextmanager
-def tls_front(url, certificate, ip="127.0.0.1"):
-    """The url of a TLS server that passes everything on to `url`. certificate: PEM file that has its key, too."""
+def tls_front(url, certificate, name="127.0.0.1", ciphers=None):
+    """The url of a TLS server that passes everything on to `url`.
+
+    certificate: PEM file that has its key, too; ciphers: the only ones, and nothing newer than TLS 1.2
+    """
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -141,10 +144,13 @@ def tls_front(url, certificate, ip="127.0.0.1"):
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with Server((ip, 0), Handler) as front:
+    if ciphers:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(ciphers)
+    with Server((name, 0), Handler) as front:
         front.socket = context.wrap_socket(front.socket, server_side=True)
         threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield "https://%s:%d" % front.server_address
+            yield "https://%s:%d" % (name, front.server_address[1])
         finally:
             front.shutdown()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.harness.pool import Pool
+from tests.integration import packages
 from tests.integration import pool_tool as tool
 from tests.integration import transfer_cases as cases
 
@@ -283,6 +284,22 @@ def test_certificates(one):
         result = tool.run([url], "--ca-file", CERTIFICATE, "prepare")
         assert result.status == 2 and "mismatch" in result.stdout
     assert tool.run([one.url.replace("http:", "https:")], "--insecure", "prepare").status == 2
+
+
+@pytest.mark.needs("openssl")
+def test_an_old_host(one, tmp_path):
+    """As XenServer 7 is: a certificate without the extensions of today, and one suite that exchanges keys by RSA."""
+    path = str(tmp_path / "host.pem")
+    config = tmp_path / "openssl.cnf"
+    config.write_text("[req]\ndistinguished_name = name\n[name]\n")
+    packages.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", path + ".key",
+                 "-out", path, "-config", str(config))
+    with open(path, "a") as certificate, open(path + ".key") as key:
+        certificate.write(key.read())
+    with tool.tls_front(one.url, path, "localhost", "AES128-SHA256") as url:
+        assert tool.run([url], "--ca-file", path, "prepare").status == 0
+        assert tool.run([url], "--insecure", "prepare").status == 0
+        assert tool.run([url], "prepare").status == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

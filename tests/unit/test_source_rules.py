@@ -9,7 +9,7 @@ import pytest
 
 # tests/conftest.py leaves this file out where it is found, pytest runs it all the same where it is named.
 if sys.version_info < (3,):
-    pytest.skip('not applicable: Python 2 cannot read Python 3', allow_module_level=True)
+    pytest.skip("not applicable: Python 2 cannot read Python 3", allow_module_level=True)
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LICENCE_LINE = "# SPDX-License-Identifier: Apache-2.0"
