@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import termios
 import time
 
 import pytest
@@ -345,6 +346,8 @@ def test_a_table_on_a_terminal(one):
     shown = b""
     while b"Password of root" not in shown:
         shown += os.read(terminal, 1000)
+    # What is typed before the echo is off is thrown away.
+    cases.wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
     os.write(terminal, b"harness\n")
     assert process.wait(tool.DEADLINE_S) == 0
     shown = os.read(terminal, 1 << 16).decode()
