@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import args
 from dom0_lib import compat
+from dom0_lib import net_addresses
 from dom0_lib import paths
 
 _MAX_COUNT_DIGITS = 15
@@ -135,12 +136,7 @@ def _check_netmask(value):
 
 
 def _parse_ipv4(value):
-    """The 32 bits of an address in its one usual form, four decimal numbers; None for anything else."""
-    parts = value.split(u'.') if isinstance(value, compat.text_type) else []
-    numbers = [args.to_number(part, 3) for part in parts]
-    if len(parts) != 4 or any(number is None or number > 255 or part != str(number) for part, number in zip(parts, numbers)):
-        return None
-    return numbers[0] << 24 | numbers[1] << 16 | numbers[2] << 8 | numbers[3]
+    return net_addresses.parse_ipv4(value) if isinstance(value, compat.text_type) else None
 
 
 def _check_boot_url(value):

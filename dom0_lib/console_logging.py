@@ -151,7 +151,7 @@ def _want_unit():
     if not os.path.isdir(os.path.dirname(path)):
         os.makedirs(os.path.dirname(path), 0o755)
     os.symlink(paths.CONSOLE_UNIT, path)
-    whole_file.sync_directory(os.path.dirname(path))
+    whole_file.sync(os.path.dirname(path))
 
 
 def turn_off(session_ref):

@@ -14,7 +14,7 @@ import errno
 import os
 
 # Every point, in the order in which an import, then an upload, a sweep, the copying of a kernel, a migration,
-# and the making of a boot ISO pass them.
+# the making of a boot ISO, and of trust between hosts pass them.
 POINTS = (
     'staging.made', 'staging.file_made', 'staging.written', 'staging.file_finished', 'staging.renamed', 'staging.linked',
     'chain.checked', 'chain.repaired', 'chain.relinked', 'chain.shown', 'chain.synced',
@@ -22,7 +22,7 @@ POINTS = (
     'staging.cleaning', 'staging.cleaned', 'sweep.found', 'sweep.undone', 'sweep.finished',
     'vbd.created', 'vbd.plugged', 'kernel.copied', 'vbd.unplugging', 'vbd.unplugged', 'vbd.destroyed', 'kernel.linked',
     'transfer.held', 'transfer.sent', 'disk.copied', 'arrival.taken', 'arrival.forgotten', 'arrival.refused', 'arrival.removed',
-    'iso.read', 'iso.made', 'iso.checked', 'iso.replaced',
+    'iso.read', 'iso.made', 'iso.checked', 'iso.replaced', 'key.made', 'key.linked', 'trust.written', 'trust.replaced',
 )
 _SIGKILL = 9
 _ERRORS = {'enospc': errno.ENOSPC, 'eio': errno.EIO}

@@ -33,6 +33,8 @@ KERNEL_COUNTERS = '/proc/stat'
 BOOT_ID = '/proc/sys/kernel/random/boot_id'
 LOGINS = '/var/run/utmp'
 PCI_DEVICES = '/sys/bus/pci/devices'
+ROOT_SSH = '/root/.ssh'
+SSHD = '/etc/ssh'
 
 
 def locate(dom0_path):

@@ -8,7 +8,9 @@ Every dom0's rsync knows the options (3.0.9 and later), and the other end may be
     --ignore-times            what is there under the name is compared, never believed for its size and date
     --partial-dir             an unfinished file waits there for the next attempt; under its own name a file is whole
     --timeout                 both ends give up when nothing has moved for so long
-    --dirs, --delete, rules   only the one file is sent; other files there go, if the caller says which may stay
+    --dirs, rules             only the one file is sent
+    --rsync-path              what an earlier attempt left goes first.  Not --delete: who may use that can read any file there,
+                              see dom0_lib.arrival_gate, which must know every form of what is started at the other end
 """
 
 from __future__ import absolute_import, division
@@ -22,10 +24,13 @@ from dom0_lib import log
 from dom0_lib import proc
 
 PARTIAL_DIR = '.dom0-plugins-partial'
+# What dom0_lib.arrival_gate answers to all that it does not know.
+REFUSAL = 'this key may only send disks into /images by rsync'
 _USER = 'root'
 # Pauses before a transfer that has moved something is continued.
 _CONTINUE_AFTER_S = (1.0, 5.0, 15.0)
 _ALIVE_PROBES = 3
+_REMOVAL_TIMEOUT_S = 60
 # Whoever has compressed holes and cannot say it in a way that the other end understands.
 _UNSUPPORTED = 4
 # The transfer or the connection broke, or somebody ended one of the programs.
@@ -37,6 +42,7 @@ _ADVICE = (
     ('host key is known for', errors.PluginError,
      'ssh does not know its key; add the key to /root/.ssh/known_hosts here, or allow host_keys = accept-new'),
     ('Host key verification failed', errors.PluginError, 'ssh does not trust its key'),
+    (REFUSAL, errors.PluginError, 'it admits this host in the form of another release; call dom0_host.py trust_keys there anew'),
     ('Permission denied (13)', errors.PluginError, 'root may not write there'),
     ('Permission denied (', errors.PluginError,
      "it does not let root of this host in; add this host's /root/.ssh/id_*.pub to /root/.ssh/authorized_keys there"),
@@ -70,11 +76,11 @@ class Transfer(object):
         self._has_holes = False
         self._compresses = False
 
-    def send(self, path, report, kept_names=None):
+    def send(self, path, report, stale_names=()):
         """Make a whole copy of the file `path` in the directory, under its name, and continue what an earlier attempt left.
 
         report:     called with the fraction that is done; what it raises ends the transfer
-        kept_names: other files that stay in the directory; None: all do
+        stale_names: files that lie in the directory no longer, then
         Raises errors.RetryableError when a repetition may help, errors.StorageError, errors.PluginError.
         """
         status = os.stat(path)
@@ -82,9 +88,12 @@ class Transfer(object):
         self._has_holes = allocated_bytes < status.st_size
         self._compresses = self._host is not None and 2 * allocated_bytes < status.st_size
         ends_at = compat.monotonic_s() + self._chosen.total_timeout_s
+        stale_paths = ['%s/%s' % (self._directory, name) for name in stale_names]
+        if stale_paths and not self._host:
+            proc.run(['rm', '-f'] + stale_paths, _REMOVAL_TIMEOUT_S)
         for pause_s in _CONTINUE_AFTER_S + (None,):
             progress = _Progress(report)
-            completed = self._run(path, kept_names, ends_at, progress)
+            completed = self._run(path, stale_paths, ends_at, progress)
             if completed.status == 0:
                 return
             error = self._describe(completed)
@@ -93,12 +102,12 @@ class Transfer(object):
             log.info('%s; continuing', error)
             self._wait(pause_s)
 
-    def _run(self, path, kept_names, ends_at, progress):
+    def _run(self, path, stale_paths, ends_at, progress):
         """One attempt, in a form that the programs of both ends understand."""
         while True:
             left_s = ends_at - compat.monotonic_s()
             try:
-                completed = proc.run(self._make_command(path, kept_names), left_s, ok_statuses=None, check=self._check,
+                completed = proc.run(self._make_command(path, stale_paths), left_s, ok_statuses=None, check=self._check,
                                      take_output=progress.take, starts_others=True)
             except errors.CommandFailed as error:
                 if error.status is not None:
@@ -120,7 +129,7 @@ class Transfer(object):
             return False
         return True
 
-    def _make_command(self, path, kept_names):
+    def _make_command(self, path, stale_paths):
         source, name = os.path.split(path)
         command = ['rsync', '--dirs', '--copy-links', '--ignore-times', '--no-whole-file', '--progress',
                    '--partial-dir=' + PARTIAL_DIR, '--timeout=%d' % self._chosen.idle_timeout_s,
@@ -129,13 +138,13 @@ class Transfer(object):
             command += ['--sparse']
         if self._compresses:
             command += ['--compress', '--compress-level=1']
-        if kept_names is not None:
-            command += ['--delete', '--filter=P /.*'] + ['--filter=P /' + kept for kept in kept_names]
         target = self._directory + '/'
         if self._host:
             # In brackets colons are those of an address of IPv6.
             target = '%s@%s:%s' % (_USER, '[%s]' % self._host[0] if ':' in self._host[0] else self._host[0], target)
             command += ['--rsh=' + ' '.join(self._make_ssh())]
+            if stale_paths:
+                command += ['--rsync-path=rm -f %s ; rsync' % ' '.join(stale_paths)]
         return command + ['--', source + '/', target]
 
     def _make_ssh(self):

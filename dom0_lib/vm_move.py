@@ -46,16 +46,16 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
                 held = vhd_chain.hold_one(area, repository, vdi_uuid, name)
                 faults.point('transfer.held')
                 sending = rsync.Transfer(arrivals.locate(instance_uuid, target is None), target, chosen, stillness.check)
-                sending.send(area.join(name), watch.report, None if seq_num else _list_kept(repository, vdi_uuid))
+                sending.send(area.join(name), watch.report, () if seq_num else _list_stale(repository, vdi_uuid))
                 faults.point('transfer.sent')
                 held.check_unchanged()
     log.info('sent VDI %s to %s as %s of %s', vdi_uuid, host[0], name, instance_uuid)
 
 
-def _list_kept(repository, leaf_uuid):
-    """What may lie beside the leaf: the rest of its chain, and the lock of a call.  All else is of an earlier attempt."""
+def _list_stale(repository, leaf_uuid):
+    """What a longer chain of an earlier attempt may have left beside this one."""
     length = len(vhd_chain.follow(repository, leaf_uuid))
-    return [arrivals.name_file(number) for number in range(1, length)] + [staging.OWNER]
+    return [arrivals.name_file(number) for number in range(length, vhd_chain.MAX_LENGTH)]
 
 
 def _is_this_host(session_ref, name):

@@ -6,9 +6,10 @@ from __future__ import absolute_import, division
 import os
 
 
-def replace(path, data, mode=0o644):
+def replace(path, data, mode=0o644, check=lambda: None):
     """Write bytes to the file `path`, in the place of what is there.  Raises EnvironmentError.
 
+    check(): called when all is written, just before the file is put in its place; what it raises leaves the old one there
     A link there is replaced, not followed.  Callers that may do this at the same time need a lock of their own.
     """
     directory, name = os.path.split(path)
@@ -23,15 +24,20 @@ def replace(path, data, mode=0o644):
         os.fsync(fd)
     finally:
         os.close(fd)
+    try:
+        check()
+    except Exception:
+        _remove(scratch)
+        raise
     os.rename(scratch, path)
-    sync_directory(directory)
+    sync(directory)
 
 
 def remove(path):
     """Remove a file, or a link; returns whether it was there.  Raises EnvironmentError."""
     if not _remove(path):
         return False
-    sync_directory(os.path.dirname(path))
+    sync(os.path.dirname(path))
     return True
 
 
@@ -42,8 +48,8 @@ def _remove(path):
     return True
 
 
-def sync_directory(path):
-    """Bring the names in a directory to the disk.  Raises EnvironmentError."""
+def sync(path):
+    """Bring a file's content, or the names in a directory, to the disk.  Raises EnvironmentError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

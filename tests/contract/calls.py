@@ -10,8 +10,16 @@ SR_PATH = u'/var/run/sr-mount/' + SR_UUID
 # As it is base64, too, it can be a password that comes so.
 SECRET = u'gAAAAABs3cr3tX9w'
 
+# An ed25519 key of no host's.
+PUBLIC_KEY = u'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f'
+
 # Stands for a listening port of this machine that nothing may connect to.
 ENDPOINT = u'http://127.0.0.1:1'
+
+
+def _make_trusted(**changes):
+    return {UUID_A: dict({u'public_key': PUBLIC_KEY + u' root@a', u'addresses': [u'10.0.0.7', u'fd00::7'], u'host_keys': [PUBLIC_KEY]}, **changes)}
+
 
 # name: (a right value, wrong values). A wrong value that is not text goes into plain calls if the kind is structured. XAPI and XML
 # let no control character but LF and TAB arrive as it was.
@@ -93,6 +101,16 @@ ARGUMENTS = {
     'enc_pass': (SECRET, [u'', SECRET + u'x', SECRET + u'-_-_', u'ab==' + SECRET, SECRET * 60, 5]),
     'b64_path': (SECRET, [u'', u'/' + SECRET, SECRET + u'x', u'ab==' + SECRET, SECRET * 60, 5]),
     'b64_contents': (SECRET, [SECRET + u'x', SECRET + u'-_-_', u'ab==' + SECRET, 5]),
+    'keys': (_make_trusted(), [
+        {}, [], UUID_A, {u'x': _make_trusted()[UUID_A]}, {UUID_A: PUBLIC_KEY}, {UUID_A: {}}, _make_trusted(more=1), _make_trusted(host_uuid=UUID_B),
+        _make_trusted(public_key=u'ssh-ed25519'), _make_trusted(public_key=u'ssh-rsa' + PUBLIC_KEY[11:]), _make_trusted(public_key=PUBLIC_KEY[:-4]),
+        _make_trusted(public_key=u'command="reboot" ' + PUBLIC_KEY), _make_trusted(public_key=u'\n' + PUBLIC_KEY), _make_trusted(public_key=5),
+        _make_trusted(public_key=PUBLIC_KEY.replace(u'AAB', u'AA*B')), _make_trusted(addresses=[]), _make_trusted(addresses=u'10.0.0.7'),
+        _make_trusted(addresses=[u'*']), _make_trusted(addresses=[u'10.0.0.0/8']), _make_trusted(addresses=[u'!10.0.0.7']),
+        _make_trusted(addresses=[u'host7']), _make_trusted(addresses=[u'10.0.0.7,10.0.0.8']), _make_trusted(addresses=[u'10.0.0.7"']),
+        _make_trusted(addresses=[u'fe80::1%eth0']), _make_trusted(addresses=[u'1::2::3']), _make_trusted(host_keys=PUBLIC_KEY), _make_trusted(host_keys=[u''])]),
+    'host_uuids': ([UUID_A], [[], UUID_A, {}, [UUID_A, UUID_A], [u'*'], [5]]),
+    'dry_run': (u'true', [u'', u'yes', u'True', 1, []]),
     'md5sum': (u'd41d8cd98f00b204e9800998ecf8427e', [u'', u'x' * 32, u'd41d8cd98f00b204e9800998ecf8427', 5]),
 }
 
@@ -111,6 +129,9 @@ CALLS = {
     ('console.py', 'get_console_log'): {},
     ('dom0_host.py', 'cut_console_logs'): {},
     ('dom0_host.py', 'tend_console_logs'): {},
+    ('dom0_host.py', 'distrust_keys'): {},
+    ('dom0_host.py', 'ssh_key'): {},
+    ('dom0_host.py', 'trust_keys'): {},
     ('dom0_host.py', 'version'): {},
     ('glance.py', 'download_vhd2'): {},
     ('glance.py', 'upload_vhd2'): {},

@@ -10,7 +10,7 @@ child: it uses the standard library only, says "ready" on stdout and ends when i
     only the host has it        the host's, live: what is added later is seen
     only this machine has it    this machine's
     /proc, /sys, /tmp           this machine's
-    /root/.ssh                  the host's, live: this machine's keys stay out of it
+    /root/.ssh, /etc/ssh        the host's, live: this machine's keys stay out of it
     /dev                        the host's, live, with this machine's basic devices
 """
 
@@ -24,7 +24,7 @@ _CLONE_NEWNS = 0x20000
 _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 0x1000, 0x2000, 0x4000, 0x40000
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "pts")
 _OF_THE_MACHINE = ("/proc", "/sys", "/tmp")
-_OF_THE_HOST = ("/dev", "/root/.ssh")
+_OF_THE_HOST = ("/dev", "/root/.ssh", "/etc/ssh")
 _START_TIMEOUT_S = 30
 
 _libc = ctypes.CDLL(None, use_errno=True)

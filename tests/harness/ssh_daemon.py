@@ -14,18 +14,27 @@ import time
 
 _DIRECTORY = "/opt/harness/ssh"
 _KEY = "/root/.ssh/id_ed25519"
+_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _TIMEOUT_S = 20
 
 # StrictModes: the harness's directories belong to whoever runs it.
 _CONFIG = """
 Port {port}
 ListenAddress {ip}
-HostKey {directory}/host_key
+HostKey {key}
 StrictModes no
 UsePAM no
 PasswordAuthentication no
 PidFile none
 {more}
+"""
+
+# By its alias a host is looked up in known_hosts without the port.
+_CLIENT_CONFIG = """
+Host {ip}
+Port {port}
+HostKeyAlias {ip}
+BindAddress {other_ip}
 """
 
 
@@ -39,7 +48,7 @@ class SshDaemon(object):
         os.makedirs(directory, exist_ok=True)
         self.renew_key()
         with open(os.path.join(directory, "sshd_config"), "w") as config:
-            config.write(_CONFIG.format(port=self.port, ip=host.ip, directory=_DIRECTORY, more=more))
+            config.write(_CONFIG.format(port=self.port, ip=host.ip, directory=_DIRECTORY, key=_HOST_KEY, more=more))
         self._process = None
 
     @property
@@ -75,8 +84,7 @@ class SshDaemon(object):
 
     def renew_key(self):
         """As after a new installation of the host; heeded at the next start."""
-        path = self._host.dom0.locate(_DIRECTORY + "/host_key")
-        _make_key(path)
+        _make_key(self._host.dom0.locate(_HOST_KEY))
 
     def admit(self, other):
         """Let root of another host in, by a key that is made if it has none."""
@@ -85,6 +93,11 @@ class SshDaemon(object):
             _make_key(key)
         with open(key + ".pub") as public, open(self._host.dom0.locate("/root/.ssh/authorized_keys"), "a") as admitted:
             admitted.write(public.read())
+
+    def pose_as_standard(self, other):
+        """For ssh on another host this daemon has the standard port, and connections come from that host's own address."""
+        with open(other.dom0.locate("/etc/ssh/ssh_config"), "a") as config:
+            config.write(_CLIENT_CONFIG.format(ip=self._host.ip, port=self.port, other_ip=other.ip))
 
     def read_log(self):
         with open(self._host.dom0.locate(_DIRECTORY + "/log"), errors="replace") as log:

@@ -102,8 +102,11 @@ def _belongs_to(pid, hosts):
 
 
 @contextlib.contextmanager
-def open_pair(pythons, more=""):
-    """A Pair with ssh; pythons: one interpreter, or one for each host.  Needs root and rsync, ssh and sshd."""
+def open_pair(pythons, more="", is_trusted=True):
+    """A Pair with ssh, by which the source may log in as root if is_trusted; pythons: one interpreter, or one for each host.
+
+    Needs root and rsync, ssh and sshd.
+    """
     try:
         pool = Pool(hosts=2, python=pythons, has_namespace=True)
     except PermissionError as error:
@@ -113,7 +116,8 @@ def open_pair(pythons, more=""):
             cases.write_settings(host, SETTINGS)
             host.dom0.open_namespace()  # which shows what is in /etc by now
         with SshDaemon(pool.hosts[1], more) as daemon:
-            daemon.admit(pool.hosts[0])
+            if is_trusted:
+                daemon.admit(pool.hosts[0])
             yield Pair(pool, daemon)
 
 

@@ -18,18 +18,19 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 # of later ones; so the calls of L4 never import each other. A new module needs a place here.
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
-    ('L1', ['command_words', 'json_reply']),
+    ('L1', ['command_words', 'json_reply', 'net_addresses']),
     ('L1', ['args', 'block_deflate', 'faults', 'file_front', 'log', 'pickles', 'settings', 'termination', 'whole_file', 'wire']),
-    ('L1', ['agent_args', 'boot_args', 'host_args', 'move_args', 'network_commands', 'record_args']),
+    ('L1', ['agent_args', 'boot_args', 'host_args', 'move_args', 'network_commands', 'record_args', 'trust_args']),
     ('L2', ['block_device', 'connection', 'gzip_stream', 'iso9660', 'net_filters', 'pipeline', 'proc',
             'session_role', 'sr_lock', 'tarball', 'vhd', 'xapi', 'xenstore_link']),
     ('L2', ['http_client', 'loop_device', 'policy', 'rsync', 'storage_file', 'vhd_check', 'vhd_repair', 'vhd_util', 'xenstore']),
     ('L3', ['glance_api', 'host_notes', 'sr', 'staging', 'task_watch', 'this_host']),
     ('L3', ['boot_directory', 'console_claims', 'console_files', 'vbd', 'vhd_chain']),
     ('L3', ['arrivals', 'console_logging']),
-    ('L3', ['publication']),
+    ('L3', ['arrival_gate', 'publication']),
+    ('L3', ['authorized_keys']),
     ('L4', ['boot_iso', 'collection_state', 'console_log', 'console_tending', 'disk_copy', 'disk_format', 'firewall_tables', 'guest_agent',
-            'guest_kernel', 'guest_records', 'host_config', 'host_data', 'host_network', 'host_power', 'image_transfer', 'net_counters', 'netwrap',
+            'guest_kernel', 'guest_records', 'host_config', 'host_data', 'host_network', 'host_power', 'host_trust', 'image_transfer', 'net_counters', 'netwrap',
             'pci_devices', 'plugin_version', 'pool_join', 'vm_move']),
     ('top', ['plugin']),
 ]

@@ -48,9 +48,9 @@ def path(tmpdir):
     return str(tmpdir.ensure('staged', '0.vhd'))
 
 
-def send(path, host, kept=None, check=lambda: None):
+def send(path, host, stale=(), check=lambda: None):
     fractions = []
-    rsync.Transfer('/images/instance1', host, settings.load(), check).send(path, fractions.append, kept)
+    rsync.Transfer('/images/instance1', host, settings.load(), check).send(path, fractions.append, stale)
     return fractions
 
 
@@ -66,14 +66,27 @@ def test_another_host(recorder, path, host, target, port):
     words = shell[len('--rsh='):].split(' ')
     assert words[0] == 'ssh' and '-oBatchMode=yes' in words and '-oStrictHostKeyChecking=accept-new' in words
     assert '-oConnectTimeout=30' in words and (port or '-p') in shell or port is None and '-p' not in words
-    assert '--delete' not in recorder.arguments and '--filter=H *' in recorder.arguments
+    assert '--filter=H *' in recorder.arguments
+    assert not [argument for argument in recorder.arguments if argument.startswith(('--delete', '--rsync-path'))]
+
+
+def test_what_another_host_removes_first(recorder, path):
+    send(path, ('xen1', None), stale=['2.vhd', '3.vhd'])
+    assert '--rsync-path=rm -f /images/instance1/2.vhd /images/instance1/3.vhd ; rsync' in recorder.arguments
 
 
 def test_this_host(recorder, path):
-    send(path, None, kept=['1.vhd'])
+    send(path, None)
     assert recorder.arguments[-1] == '/images/instance1/'
     assert not [argument for argument in recorder.arguments if 'ssh' in argument]
-    assert '--delete' in recorder.arguments and '--filter=P /1.vhd' in recorder.arguments and '--filter=P /.*' in recorder.arguments
+
+
+def test_what_this_host_removes_first(recorder, path, tmpdir):
+    directory = tmpdir.mkdir('images')
+    for name in ('1.vhd', '2.vhd'):
+        directory.join(name).write('')
+    rsync.Transfer(str(directory), None, settings.load(), None).send(path, None, ['2.vhd', '3.vhd'])
+    assert os.listdir(str(directory)) == ['1.vhd'] and not [word for word in recorder.arguments if '2.vhd' in word]
 
 
 def test_progress(recorder, path):

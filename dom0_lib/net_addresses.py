@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of IPv4 and IPv6 as texts, without the socket module, which a short call cannot afford."""
+
+from __future__ import absolute_import, division
+
+_DIGITS = u'0123456789'
+_HEX_DIGITS = u'0123456789abcdefABCDEF'
+_GROUPS = 8
+
+
+def parse_ipv4(text):
+    """The 32 bits of an address in its one usual form, four decimal numbers; None for any other text."""
+    parts = text.split(u'.')
+    if len(parts) != 4:
+        return None
+    bits = 0
+    for part in parts:
+        # Not isdigit(): it takes superscripts, which int() does not.
+        if not 0 < len(part) <= 3 or part.strip(_DIGITS) or int(part) > 255 or part != str(int(part)):
+            return None
+        bits = bits << 8 | int(part)
+    return bits
+
+
+def is_ipv6(text):
+    """Whether a text is an address in groups of hexadecimal digits: without a zone, a prefix or an IPv4 address in it."""
+    head, gap, tail = text.partition(u'::')
+    groups = [group for half in (head, tail) if half for group in half.split(u':')]
+    if not all(0 < len(group) <= 4 and not group.strip(_HEX_DIGITS) for group in groups):
+        return False
+    return len(groups) < _GROUPS if gap else len(groups) == _GROUPS
