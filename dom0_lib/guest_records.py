@@ -67,56 +67,61 @@ def list_all(_session_ref, dom_id, path):
     """All records below one, as they were at one moment: JSON text of an object with their paths from there and their values."""
     top = _locate(dom_id, path)
     with xenstore.connect(_TIMEOUT_S) as store:
-        records = _collect_at_once(store, top)
-    members = []
-    left_bytes = _MAX_REPLY_BYTES
-    for place in sorted(records):
-        # xenstore has no names that JSON would write in another way.
-        members.append(u'"%s": %s' % (place[len(top) + 1:].decode('ascii'), json_reply.from_stored(records[place])))
-        left_bytes -= len(members[-1])
-        if left_bytes < 0:
-            raise _too_much(top, '%d MiB' % (_MAX_REPLY_BYTES >> 20))
-    return u'{%s}' % u', '.join(members)
+        with xenstore.connect(_TIMEOUT_S) as helper:
+            members = _collect_at_once(store, helper, top)
+    return u'{%s}' % u', '.join([members[place] for place in sorted(members)])
 
 
-def _collect_at_once(store, top):
-    """{path: value} of all below `top` at one moment.
+def _collect_at_once(store, helper, top):
+    """What _collect() returns, of one moment.
 
-    A watch tells of every change before the daemon answers what is asked next: without an event between the first question and
-    the last answer there was no change.  In a transaction the same takes C's daemon more than twice as long.
+    A watch tells of every change before the daemon answers what is asked next on the watch's connection: without an event
+    between the first question and the answer to one that follows all others there was no change.  In a transaction the same
+    takes C's daemon more than twice as long.
     """
     ends_at = compat.monotonic_s() + _CHANGES_S
     store.watch(top, _TOKEN)
     store.wait_event(_TIMEOUT_S)  # the one that every watch begins with
     while True:
-        records = _collect(store, top)
+        members = _collect(store, helper, top)
+        store.read(top)
         # OCaml's tells nobody of what goes with its domain.
-        has_changed = None in records.values()
+        has_changed = None in members.values()
         while store.wait_event(0):
             has_changed = True
         if not has_changed:
-            return records
+            return members
         if compat.monotonic_s() >= ends_at:
             raise errors.RetryableError('the records below %s have changed all the time for %d s' % (
                 compat.to_text(top), _CHANGES_S))
 
 
-def _collect(store, top):
-    """{path: value}, level by level; the value of a record that has gone meanwhile is None."""
+def _collect(store, helper, top):
+    """{path: member of the JSON object}, level by level; None for a record that has gone meanwhile.
+
+    The members are made here, where it takes no time of its own: the daemon is busy with the next requests.
+    """
     level = [_join(top, name) for name in store.list(top)]
-    records = {}
+    members = {}
+    left_bytes = _MAX_REPLY_BYTES
     while level:
-        if len(records) + len(level) > _MAX_RECORDS:
+        if len(members) + len(level) > _MAX_RECORDS:
             raise _too_much(top, '%d records' % _MAX_RECORDS)
-        records.update(zip(level, store.read_all(level)))
         below = []
-        for place, names in zip(level, store.list_all(level)):
-            if names is None:
-                records[place] = None
-            else:
-                below += [_join(place, name) for name in names]
+        for place, value, names in store.survey(helper, level):
+            if value is None or names is None:
+                members[place] = None
+                continue
+            # xenstore has no names that JSON would write in another way.
+            member = '"%s": %s' % (compat.native_ascii(place[len(top) + 1:]), json_reply.from_stored(value))
+            members[place] = member
+            left_bytes -= len(member)
+            if left_bytes < 0:
+                raise _too_much(top, '%d MiB' % (_MAX_REPLY_BYTES >> 20))
+            for name in names:
+                below.append(_join(place, name))
         level = below
-    return records
+    return members
 
 
 def _too_much(top, limit):

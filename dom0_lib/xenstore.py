@@ -86,26 +86,8 @@ class Operations(object):
     def read_all(self, paths):
         """The values of many records, None where there is none, in a fraction of the time that reading each takes."""
         replies = self._link.exchange(xenstore_link.READ, self._transaction_id, [_terminate(path) for path in paths])
-        return [reply if isinstance(reply, bytes) else self._none_if_not_found(reply, 'read', path)
+        return [reply if isinstance(reply, bytes) else _none_if_not_found(reply, 'read', path)
                 for path, reply in zip(paths, replies)]
-
-    def list_all(self, paths):
-        """What list() returns for many records, None where there is none."""
-        replies = self._link.exchange(xenstore_link.DIRECTORY, self._transaction_id, [_terminate(path) for path in paths])
-        return [_split(reply) if isinstance(reply, bytes) else self._list_again(reply, path) for path, reply in zip(paths, replies)]
-
-    def _list_again(self, name, path):
-        if name != 'E2BIG':
-            return self._none_if_not_found(name, 'list', path)
-        try:
-            return self._list_parts(path)
-        except NotFound:
-            return None
-
-    @staticmethod
-    def _none_if_not_found(name, verb, path):
-        if name != 'ENOENT':
-            raise _error(name, verb, path)
 
     def write(self, path, value):
         """Make or change a record, and what lacks above it.  Raises TooLong, QuotaExceeded."""
@@ -205,6 +187,35 @@ class Connection(Operations):
                 if compat.monotonic_s() >= ends_at:
                     raise
 
+    def survey(self, helper, paths):
+        """Yield (path, value, names below it) of many records, in no order, with a None for what is not there.
+
+        helper: another Connection.  In each turn of its loop a daemon answers one request of a connection, and of oxenstored's
+        time the turns are most.  Until all is taken, neither connection can do anything else.
+        """
+        payloads = [_terminate(path) for path in paths]
+        values = self._link.stream(xenstore_link.READ, 0, payloads)
+        lists = helper._link.stream(xenstore_link.DIRECTORY, 0, payloads)
+        left = iter(paths)
+        too_long = []
+        for batch in values:
+            for value, names, path in zip(batch, next(lists), left):
+                if not isinstance(value, bytes):
+                    value = _none_if_not_found(value, 'read', path)
+                if names == b'':
+                    yield path, value, []
+                elif isinstance(names, bytes):
+                    yield path, value, _split(names)
+                elif names == 'E2BIG':
+                    too_long.append((path, value))
+                else:
+                    yield path, value, _none_if_not_found(names, 'list', path)
+        for path, value in too_long:
+            try:
+                yield path, value, self.list(path)
+            except NotFound:
+                yield path, value, None
+
     def watch(self, path, token):
         """From now on wait_event() tells of changes of this record and below it; at once it tells of one.
 
@@ -254,6 +265,11 @@ def _terminate(text):
 
 def _split(payload):
     return payload.split(b'\0')[:-1]
+
+
+def _none_if_not_found(name, verb, path):
+    if name != 'ENOENT':
+        raise _error(name, verb, path)
 
 
 def _error(name, verb, path, reason=None):

@@ -49,16 +49,16 @@ class ReplyReader(object):
         """
         data = self._data + data
         messages = []
-        start = 0
-        while len(data) - start >= _HEADER.size:
+        start, begin = 0, _HEADER.size
+        while begin <= len(data):
             kind, request_id, _, length = _HEADER.unpack_from(data, start)
             if kind > DIRECTORY_PART or length > _MAX_REPLY_BYTES:
                 raise ValueError('sent what is no message: type %d, %d bytes' % (kind, length))
-            end = start + _HEADER.size + length
+            end = begin + length
             if end > len(data):
                 break
-            messages.append((kind, request_id, data[start + _HEADER.size:end]))
-            start = end
+            messages.append((kind, request_id, data[begin:end]))
+            start, begin = end, end + _HEADER.size
         self._data = data[start:]
         return messages
 
@@ -69,7 +69,7 @@ class Link(object):
     def __init__(self, timeout_s):
         self.timeout_s = timeout_s
         self._reader = ReplyReader()
-        self._messages = []  # received and not looked at, the first one last
+        self._messages = []  # received and not looked at
         self._sent_id = self._answered_id = 0
         self._events = []
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -98,50 +98,58 @@ class Link(object):
 
     def exchange(self, kind, transaction_id, payloads):
         """For each payload, sent as a request of this kind: the payload of the reply, bytes, or the name of an error, text."""
+        return [reply for replies in self.stream(kind, transaction_id, payloads) for reply in replies]
+
+    def stream(self, kind, transaction_id, payloads):
+        """An iterator of what exchange() returns, in lists.  Nothing else can be asked before the last one has been taken.
+
+        While a list is looked at, the daemon has the next requests to go on with.
+        """
         ends_at = compat.monotonic_s() + self.timeout_s
-        replies = []
-        sent = 0
-        for batch in _cut(payloads):
-            self._send(kind, transaction_id, batch, ends_at)
-            # While we read what the daemon has answered it has the next ones to go on with.
-            replies += [self._receive_reply(kind, ends_at) for _ in range(sent - len(replies))]
-            sent += len(batch)
-        return replies + [self._receive_reply(kind, ends_at) for _ in range(sent - len(replies))]
+        batches = _cut(payloads) + [[]]
+        self._send(kind, transaction_id, batches[0], ends_at)
+        return self._go_on(kind, transaction_id, batches, ends_at)
+
+    def _go_on(self, kind, transaction_id, batches, ends_at):
+        for batch, following in zip(batches, batches[1:]):
+            self._send(kind, transaction_id, following, ends_at)
+            yield self._receive_replies(kind, len(batch), ends_at)
 
     def _send(self, kind, transaction_id, payloads, ends_at):
-        pieces = []
-        for payload in payloads:
-            self._sent_id = self._sent_id + 1 & 0xffffffff
-            pieces += [_HEADER.pack(kind, self._sent_id, transaction_id, len(payload)), payload]
-        data = b''.join(pieces)
+        data = b''.join([_HEADER.pack(kind, number & 0xffffffff, transaction_id, len(payload)) + payload
+                         for number, payload in enumerate(payloads, self._sent_id + 1)])
+        self._sent_id += len(payloads)
         while data:
             data = data[self._wait_for('send', data, ends_at):]
 
-    def _receive_reply(self, kind, ends_at):
-        """The payload of the reply to the next request, bytes, or the name of an error, text."""
-        while True:
-            message = self._receive(ends_at)
-            if message is None:
+    def _receive_replies(self, kind, count, ends_at):
+        """What exchange() returns, of the next `count` requests."""
+        replies = []
+        while len(replies) < count:
+            messages = self._receive(count - len(replies), ends_at)
+            if not messages:
                 raise self.fail('did not answer within %g s' % self.timeout_s)
-            reply_kind, reply_id, payload = message
-            if reply_kind != WATCH_EVENT:
-                break
-            self._keep_event(payload)
-        self._answered_id = self._answered_id + 1 & 0xffffffff
-        if reply_id != self._answered_id or reply_kind not in (kind, ERROR):
-            raise self.fail('answered request %d of type %d with number %d, type %d' % (
-                self._answered_id, kind, reply_id, reply_kind))
-        return payload if reply_kind == kind else payload.rstrip(b'\0').decode('ascii', 'replace')[:_MAX_NAME]
+            for reply_kind, reply_id, payload in messages:
+                if reply_kind == WATCH_EVENT:
+                    self._keep_event(payload)
+                    continue
+                self._answered_id = expected_id = self._answered_id + 1 & 0xffffffff
+                if reply_id != expected_id or reply_kind not in (kind, ERROR):
+                    raise self.fail('answered request %d of type %d with number %d, type %d' % (
+                        expected_id, kind, reply_id, reply_kind))
+                replies.append(payload if reply_kind == kind else payload.rstrip(b'\0').decode('ascii', 'replace')[:_MAX_NAME])
+        return replies
 
     def wait_event(self, timeout_s):
         ends_at = compat.monotonic_s() + timeout_s
         while not self._events:
-            message = self._receive(ends_at)
-            if message is None:
+            messages = self._receive(1, ends_at)
+            if not messages:
                 return None
-            if message[0] != WATCH_EVENT:
+            (kind, _, payload), = messages
+            if kind != WATCH_EVENT:
                 raise self.fail('answered what nobody had asked')
-            self._keep_event(message[2])
+            self._keep_event(payload)
         return self._events.pop(0)
 
     def _keep_event(self, payload):
@@ -152,19 +160,20 @@ class Link(object):
         if event not in self._events:
             self._events.append(event)
 
-    def _receive(self, ends_at):
-        """The next message; None when the time is up."""
+    def _receive(self, count, ends_at):
+        """The next messages, at least one and at most `count`; none when the time is up."""
         while not self._messages:
             data = self._wait_for('recv', _RECEIVE_BYTES, ends_at)
             if data is None:
-                return None
+                return []
             if not data:
                 raise self.fail('has closed the connection')
             try:
-                self._messages = self._reader.feed(data)[::-1]
+                self._messages = self._reader.feed(data)
             except ValueError as error:
                 raise self.fail(str(error))
-        return self._messages.pop()
+        messages, self._messages = self._messages[:count], self._messages[count:]
+        return messages
 
     def _wait_for(self, operation, argument, ends_at):
         """What the socket's operation returns; when the time is up, None for recv."""
@@ -187,12 +196,6 @@ class Link(object):
 
 def _cut(payloads):
     """Lists of payloads to send at once."""
-    batch, size_bytes = [], 0
-    for payload in payloads:
-        if len(batch) == _BATCH or batch and size_bytes + len(payload) > _BATCH_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(payload)
-        size_bytes += len(payload)
-    if batch:
-        yield batch
+    longest_bytes = max(map(len, payloads)) if payloads else 0
+    count = _BATCH if longest_bytes * _BATCH <= _BATCH_BYTES else _BATCH_BYTES // MAX_PAYLOAD_BYTES
+    return [payloads[start:start + count] for start in range(0, len(payloads), count)]

@@ -47,7 +47,9 @@ def test_what_is_not_there(store):
     with pytest.raises(xenstore.NotFound):
         store.remove(PATH + "/nothing/below")
     assert store.read_all([PATH + "/name", PATH + "/nothing", PATH]) == [b"vm5", None, b""]
-    assert store.list_all([PATH + "/nothing", PATH + "/name"]) == [None, []]
+    with xenstore.connect(DEADLINE_S) as helper:
+        paths = [PATH + "/nothing", PATH + "/name"]
+        assert sorted(store.survey(helper, paths)) == [(paths[1], b"vm5", []), (paths[0], None, None)]
 
 
 def test_remove(store):
@@ -64,7 +66,9 @@ def test_a_directory_of_any_length(store, count, name):
     for item in names:
         store.write(DATA + b"/many/" + item, b"")
     assert sorted(store.list(DATA + b"/many")) == sorted(names)
-    assert [sorted(found) for found in store.list_all([DATA + b"/many", PATH + "/name"])] == [sorted(names), []]
+    with xenstore.connect(DEADLINE_S) as helper:
+        found = dict((path, sorted(below)) for path, _, below in store.survey(helper, [DATA + b"/many", PATH + "/name"]))
+    assert found == {DATA + b"/many": sorted(names), PATH + "/name": []}
 
 
 def test_a_long_directory_that_changes_while_it_is_listed(store, daemon):  # noqa: F811

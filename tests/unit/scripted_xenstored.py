@@ -4,6 +4,7 @@
 from __future__ import absolute_import, division
 
 import os
+import select
 import shutil
 import socket
 import struct
@@ -22,37 +23,76 @@ def message(kind, request_id, payload, transaction_id=0):
 
 
 class Daemon(object):
-    """Answers each request on its one connection with what answer(type, request id, payload) returns; b'' closes."""
+    """Answers a request of each connection in turn with what answer(type, request id, payload) returns; b'' closes."""
 
     def __init__(self, directory, answer):
         self._answer = answer
-        self.listener = socket.socket(socket.AF_UNIX)
+        self._listener = socket.socket(socket.AF_UNIX)
         os.makedirs(directory + '/var/run/xenstored')
-        self.listener.bind(directory + '/var/run/xenstored/socket')
-        self.listener.listen(5)
+        self._listener.bind(directory + '/var/run/xenstored/socket')
+        self._listener.listen(5)
+        self._connections = []
+        self._told_to_end, self._end = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def _serve(self):
-        connection, _ = self.listener.accept()
-        connection.settimeout(DEADLINE_S)
-        stream = connection.makefile('rb')
         while True:
-            header = stream.read(HEADER.size)
-            if len(header) < HEADER.size:
+            pause_s = 0 if any(connection.holds_request() for connection in self._connections) else None
+            ready, _, _ = select.select([self._told_to_end, self._listener] + self._connections, [], [], pause_s)
+            if self._told_to_end in ready:
                 break
-            kind, request_id, _, length = HEADER.unpack(header)
-            reply = self._answer(kind, request_id, stream.read(length))
-            if not reply:
-                break
-            connection.sendall(reply)
-        stream.close()
-        connection.close()
+            if self._listener in ready:
+                self._connections.append(_Connection(self._listener.accept()[0]))
+            self._connections = [connection for connection in self._connections
+                                 if connection.serve(connection in ready, self._answer)]
+        for connection in self._connections:
+            connection.close()
 
     def close(self):
+        self._end.close()
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
-        self.listener.close()
+        self._told_to_end.close()
+        self._listener.close()
+
+
+class _Connection(object):
+
+    def __init__(self, connected):
+        self._socket = connected
+        self._socket.settimeout(DEADLINE_S)
+        self._received = b''
+        self.fileno = connected.fileno
+
+    def holds_request(self):
+        data = self._received
+        return len(data) >= HEADER.size and len(data) >= HEADER.size + HEADER.unpack_from(data)[3]
+
+    def serve(self, is_ready, answer):
+        """Receive what there is and answer one request; whether the connection goes on."""
+        try:
+            goes_on = self._receive() if is_ready else True
+            if goes_on and self.holds_request():
+                kind, request_id, _, length = HEADER.unpack_from(self._received)
+                payload = self._received[HEADER.size:HEADER.size + length]
+                self._received = self._received[HEADER.size + length:]
+                reply = answer(kind, request_id, payload)
+                self._socket.sendall(reply or b'')
+                goes_on = bool(reply)
+        except EnvironmentError:
+            goes_on = False
+        if not goes_on:
+            self.close()
+        return goes_on
+
+    def _receive(self):
+        data = self._socket.recv(1 << 16)
+        self._received += data
+        return bool(data)
+
+    def close(self):
+        self._socket.close()
 
 
 @pytest.fixture

@@ -15,26 +15,34 @@ TOP = b'/local/domain/5/data'
 
 
 class Records(object):
-    """A daemon's records; change(kind, path, number of the request): events for the watch, sent before the answer."""
+    """A daemon's records; change(kind, path) before each answer returns whether the watch is to tell of a change.
+
+    As in a real one an event is on its way at once, but on the connection of the watch alone, where it comes before what is
+    answered next.
+    """
 
     def __init__(self, change):
         self.values = {TOP: b'', TOP + b'/a': b'1', TOP + b'/b': b'2'}
         self._change = change
-        self._count = 0
+        self._events = b''
 
     def answer(self, kind, request_id, payload):
         path = payload.partition(b'\0')[0]
         if kind == WATCH:
             return message(kind, request_id, b'OK\0') + message(WATCH_EVENT, 0, TOP + b'\0list\0')
-        self._count += 1
-        events = self._change(self, kind, path, self._count) or b''
+        if self._change(self, kind, path):
+            self._events += message(WATCH_EVENT, 0, TOP + b'/a\0list\0')
         if path not in self.values:
-            return events + message(ERROR, request_id, b'ENOENT\0')
-        if kind == READ:
-            return events + message(kind, request_id, self.values[path])
-        assert kind == DIRECTORY
-        names = sorted(other[len(path) + 1:] for other in self.values if other.rpartition(b'/')[0] == path)
-        return events + message(kind, request_id, b''.join(name + b'\0' for name in names))
+            reply = message(ERROR, request_id, b'ENOENT\0')
+        elif kind == READ:
+            reply = message(kind, request_id, self.values[path])
+        else:
+            assert kind == DIRECTORY
+            names = sorted(other[len(path) + 1:] for other in self.values if other.rpartition(b'/')[0] == path)
+            reply = message(kind, request_id, b''.join(name + b'\0' for name in names))
+        if kind == READ or path == TOP:  # the watch's connection
+            reply, self._events = self._events + reply, b''
+        return reply
 
 
 def list_records(start_xenstored, change):
@@ -47,28 +55,36 @@ def test_a_list(start_xenstored):
     assert list_records(start_xenstored, lambda *_: None)[0] == {'a': 1, 'b': 2}
 
 
-def test_a_change_makes_the_list_begin_anew(start_xenstored):
-    def change(records, kind, path, number):
-        if number == 3:  # `a` has been read, `b` has not
+# The requests for records in the order in which they are answered; for the last one it is another connection than the watch's.
+@pytest.mark.parametrize('kind, name', [(READ, b'/b'), (DIRECTORY, b'/b')])
+def test_a_change_makes_the_list_begin_anew(start_xenstored, kind, name):
+    """`a` has been read before, and in the end all has."""
+    asked = []
+
+    def change(records, now_kind, path):
+        asked.append((now_kind, path))
+        if asked.count((kind, TOP + name)) == 1 and asked[-1] == (kind, TOP + name):
             records.values.update({TOP + b'/a': b'10', TOP + b'/b': b'20'})
-            return message(WATCH_EVENT, 0, TOP + b'/a\0list\0')
+            return True
     assert list_records(start_xenstored, change)[0] == {'a': 10, 'b': 20}
+    assert asked.index((READ, TOP + b'/a')) < asked.index((kind, TOP + name))
+    assert asked.index((READ, TOP + b'/b')) <= asked.index((kind, TOP + name))
 
 
-@pytest.mark.parametrize('number', [3, 4, 5])
-def test_records_that_go_untold_make_the_list_begin_anew(start_xenstored, number):
+@pytest.mark.parametrize('kind, name', [(READ, b'/a'), (DIRECTORY, b'/a'), (READ, b'/b'), (DIRECTORY, b'/b')])
+def test_records_that_go_untold_make_the_list_begin_anew(start_xenstored, kind, name):
     """As a domain's records go with it in OCaml's xenstored: before a value is read, or before it is listed."""
-    def change(records, kind, path, count):
-        if count == number:
-            records.values.pop(TOP + b'/a')
-            records.values.pop(TOP + b'/b')
+    def change(records, now_kind, path):
+        if (now_kind, path) == (kind, TOP + name):
+            records.values.pop(TOP + b'/a', None)
+            records.values.pop(TOP + b'/b', None)
     assert list_records(start_xenstored, change)[0] == {}
 
 
 def test_records_that_never_stand_still(start_xenstored, monkeypatch):
     monkeypatch.setattr(guest_records, '_CHANGES_S', 0.2)
     with pytest.raises(errors.RetryableError) as caught:
-        list_records(start_xenstored, lambda *_: message(WATCH_EVENT, 0, TOP + b'/a\0list\0'))
+        list_records(start_xenstored, lambda *_: True)
     assert '/local/domain/5/data' in str(caught.value)
 
 

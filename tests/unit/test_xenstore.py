@@ -13,7 +13,7 @@ import pytest
 from dom0_lib import errors
 from dom0_lib import xenstore
 from dom0_lib import xenstore_link
-from tests.unit.scripted_xenstored import DEADLINE_S, ERROR, HEADER, READ, WATCH_EVENT, WRITE, message
+from tests.unit.scripted_xenstored import DEADLINE_S, DIRECTORY, ERROR, HEADER, READ, WATCH_EVENT, WRITE, message
 
 EVENT = message(WATCH_EVENT, 0, b'/a\0token\0')
 
@@ -157,4 +157,33 @@ def test_many_requests_are_answered_in_order(start_xenstored, count, size):
     names = [b'/' + b'a' * size + b'%d' % number for number in range(count)]
     with xenstore.connect(DEADLINE_S) as store:
         assert store.read_all(names) == [None if b'7' in name else name.replace(b'/', b'=') for name in names]
-        assert store.read_all([]) == [] and store.list_all([b'/7']) == [None]
+        assert store.read_all([]) == []
+
+
+@pytest.mark.parametrize('count', [0, 1, 31, 32, 33, 100])
+def test_a_survey_is_shared_by_two_connections(start_xenstored, count):
+    """What is not there, or goes between the two questions, is None."""
+    def answer(kind, request_id, payload):
+        if b'7' in payload or kind == DIRECTORY and b'8' in payload:
+            return message(ERROR, request_id, b'ENOENT\0')
+        return message(kind, request_id, payload[1:-1] if kind == READ else payload.replace(b'/', b'below-') * 2)
+    start_xenstored(answer)
+    paths = [b'/%d' % number for number in range(count)]
+    expected = [(path, None if b'7' in path else path[1:], None if b'7' in path or b'8' in path else [b'below-' + path[1:]] * 2)
+                for path in paths]
+    with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.connect(DEADLINE_S) as helper:
+            for _ in range(2):
+                assert sorted(store.survey(helper, paths)) == sorted(expected)
+            assert store.read('/a') == b'a' and helper.list('/a') == [b'below-a'] * 2
+
+
+@pytest.mark.parametrize('kind', [DIRECTORY, READ])
+def test_a_survey_that_is_refused(start_xenstored, kind):
+    start_xenstored(lambda asked, request_id, payload: message(ERROR, request_id, b'EACCES\0') if asked == kind else
+                    message(asked, request_id, b''))
+    with pytest.raises(errors.PluginError) as caught:
+        with xenstore.connect(DEADLINE_S) as store:
+            with xenstore.connect(DEADLINE_S) as helper:
+                list(store.survey(helper, [b'/a', b'/b']))
+    assert '/a' in str(caught.value) and 'EACCES' in str(caught.value)
