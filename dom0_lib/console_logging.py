@@ -214,8 +214,11 @@ def keep_record(store):
 
 def list_living(store):
     """The ids of this host's domains but dom0, as a set."""
-    names, = store.list_all(['/local/domain'])
-    return set(int(name) for name in names or () if name.isdigit() and name != b'0')
+    try:
+        names = store.list('/local/domain')
+    except xenstore.NotFound:
+        names = []
+    return set(int(name) for name in names if name.isdigit() and name != b'0')
 
 
 def _forget_earlier_boots(living):
