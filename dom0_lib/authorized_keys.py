@@ -9,11 +9,10 @@ All other lines stay as they are, to the byte.
 
 from __future__ import absolute_import, division
 
+import binascii
 import errno
-import fcntl
 import os
 import stat
-import time
 
 from dom0_lib import args
 from dom0_lib import arrival_gate
@@ -29,55 +28,7 @@ _MARK = b'dom0-plugins:'
 # Not `restrict`, which means all of them: sshd before 7.2 refuses a line with an option that it does not know.
 _LIMITS = ('no-port-forwarding', 'no-X11-forwarding', 'no-agent-forwarding', 'no-pty', 'no-user-rc')
 _MAX_BYTES = 8 << 20
-_LOCK_TIMEOUT_S = 10
-_RETRY_S = 0.02
 _HASHED = b'|1|'
-
-
-class Lock(object):
-    """`with Lock(is_needed):` no other call changes what is in /root/.ssh, which is made if it is not there.
-
-    is_needed: False: it is only looked at, and nothing is made
-    Raises errors.PluginError, errors.RetryableError while another call keeps it.
-    """
-
-    def __init__(self, is_needed=True):
-        self._is_needed = is_needed
-        self._fd = None
-
-    def __enter__(self):
-        if not self._is_needed:
-            return
-        path = paths.locate(paths.ROOT_SSH)
-        try:
-            if not os.path.isdir(path):
-                os.makedirs(path, 0o700)
-            # The directory itself: files in it are replaced.
-            self._fd = os.open(path, os.O_RDONLY)
-            compat.keep_from_children(self._fd)
-            self._wait()
-        except EnvironmentError as error:
-            self.__exit__(None, None, None)
-            raise errors.PluginError('cannot use %s: %s' % (paths.ROOT_SSH, compat.to_text(error)))
-
-    def _wait(self):
-        ends_at = compat.monotonic_s() + _LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except EnvironmentError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-            if compat.monotonic_s() >= ends_at:
-                self.__exit__(None, None, None)
-                raise errors.RetryableError('another call has been changing %s for %d s' % (paths.ROOT_SSH, _LOCK_TIMEOUT_S))
-            time.sleep(_RETRY_S)
-
-    def __exit__(self, kind, value, traceback):
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
 
 
 class LineFile(object):
@@ -197,11 +148,10 @@ def _names(field, address):
     """Whether the first field of a line of known_hosts has an address."""
     if not field.startswith(_HASHED):
         return address in field.lower().split(b',')
-    import binascii
     import hashlib
     import hmac
     try:
         salt, digest = [binascii.a2b_base64(text) for text in field[len(_HASHED):].split(b'|')]
-    except ValueError:  # binascii.Error is one
+    except (ValueError, binascii.Error):
         return False
     return hmac.new(salt, address, hashlib.sha1).digest() == digest

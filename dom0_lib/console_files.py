@@ -9,13 +9,12 @@ from __future__ import absolute_import, division
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import file_lock
 from dom0_lib import file_front
 from dom0_lib import log
 from dom0_lib import paths
@@ -30,7 +29,6 @@ _MAX_DIGITS = 5
 # The unit of st_blocks.
 _BLOCK_BYTES = 512
 _LOCK_TIMEOUT_S = 2
-_RETRY_S = 0.05
 
 
 class Errors(object):
@@ -64,25 +62,10 @@ def locked():
     with Errors('cannot lock %s' % paths.CONSOLE_LOGS):
         fd = os.open(paths.locate(paths.CONSOLE_LOGS), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        compat.keep_from_children(fd)
-        ends_at = compat.monotonic_s() + _LOCK_TIMEOUT_S
-        while not _try_lock(fd):
-            if compat.monotonic_s() >= ends_at:
-                raise errors.RetryableError('another call has been at work on %s for %d s' % (paths.CONSOLE_LOGS, _LOCK_TIMEOUT_S))
-            time.sleep(_RETRY_S)
+        file_lock.wait(fd, paths.CONSOLE_LOGS, _LOCK_TIMEOUT_S)
         yield
     finally:
         os.close(fd)
-
-
-def _try_lock(fd):
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except EnvironmentError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        return False
 
 
 def list_logs():

@@ -4,20 +4,18 @@
 from __future__ import absolute_import, division
 
 import errno
-import fcntl
 import io
 import os
-import time
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import file_lock
 from dom0_lib import json_reply
 from dom0_lib import paths
 from dom0_lib import whole_file
 
 _MAX_BYTES = 1 << 20
 _LOCK_TIMEOUT_S = 10
-_RETRY_S = 0.02
 _LOCK = '.lock'
 
 
@@ -52,8 +50,7 @@ def store(key, value):
         # The file itself is replaced, so that a lock on it would lock nobody out.
         lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            compat.keep_from_children(lock)
-            _wait_for(lock)
+            file_lock.wait(lock, paths.XENHOST_CONF, _LOCK_TIMEOUT_S)
             notes = load()
             notes.pop(key, None)
             if value is not None:
@@ -71,20 +68,6 @@ def _make_directory(path):
     except EnvironmentError as error:
         if error.errno != errno.EEXIST:
             raise
-
-
-def _wait_for(lock):
-    ends_at = compat.monotonic_s() + _LOCK_TIMEOUT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except EnvironmentError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-        if compat.monotonic_s() >= ends_at:
-            raise errors.RetryableError('another call has been writing %s for %d s' % (paths.XENHOST_CONF, _LOCK_TIMEOUT_S))
-        time.sleep(_RETRY_S)
 
 
 def _replace(path, data):

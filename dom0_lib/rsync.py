@@ -45,7 +45,8 @@ _ADVICE = (
     (REFUSAL, errors.PluginError, 'it admits this host in the form of another release; call dom0_host.py trust_keys there anew'),
     ('Permission denied (13)', errors.PluginError, 'root may not write there'),
     ('Permission denied (', errors.PluginError,
-     "it does not let root of this host in; add this host's /root/.ssh/id_*.pub to /root/.ssh/authorized_keys there"),
+     "it does not let root of this host in; add this host's /root/.ssh/id_*.pub to /root/.ssh/authorized_keys there, or have"
+     ' dom0_host.py trust_keys do it'),
     ('Name or service not known', errors.PluginError, 'no address is known for it'),
     ('rsync: command not found', errors.PluginError, 'it has no rsync'),
     ('rsync: not found', errors.PluginError, 'it has no rsync'),

@@ -12,7 +12,7 @@ from dom0_lib import net_addresses
 
 _MAX_HOSTS = 256
 # All of them go into one line of authorized_keys, which sshd reads up to 8 KiB of.
-_MAX_ADDRESSES = 32
+MAX_ADDRESSES = 32
 _MAX_HOST_KEYS = 8
 _MAX_BASE64 = 3000
 _MAX_TEXT = _MAX_BASE64 + 1000
@@ -56,8 +56,8 @@ def _is_blob(key_type, text):
 
 
 def _check_addresses(value):
-    if not isinstance(value, list) or not 0 < len(value) <= _MAX_ADDRESSES:
-        raise ValueError("needs a list of at most %d 'addresses'" % _MAX_ADDRESSES)
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_ADDRESSES:
+        raise ValueError("needs a list of at most %d 'addresses'" % MAX_ADDRESSES)
     for address in value:
         # A pattern would let others in, a name whoever answers for it.
         if not isinstance(address, compat.text_type) or (

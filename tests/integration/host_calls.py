@@ -42,6 +42,17 @@ def refused(function, class_name, *words):
         assert word in details[3]
 
 
+@contextlib.contextmanager
+def fault(pool, text):
+    """Within, calls of the first host pass fault points with this DOM0_FAULT."""
+    environment = pool.hosts[0].dom0.plugin_environment
+    environment["DOM0_FAULT"] = text
+    try:
+        yield
+    finally:
+        del environment["DOM0_FAULT"]
+
+
 def write_file(host, dom0_path, data):
     """Write a file of dom0 in the place of what is there."""
     path = host.dom0.locate(dom0_path)

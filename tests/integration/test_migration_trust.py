@@ -218,6 +218,7 @@ def without_images(host):
     ("ssh: connect to host x port 22: No route to host", 255, "RetryableError", "No route to host"),
     ("ssh: connect to host x port 22: Connection timed out", 255, "RetryableError", "timed out"),
     ("root@x: Permission denied (publickey,gssapi-keyex,gssapi-with-mic,password).", 255, "PluginError", "authorized_keys"),
+    ("dom0-plugins: this key may only send disks into /images by rsync", 1, "PluginError", "trust_keys"),
     ("Host key verification failed.", 255, "PluginError", "does not trust its key"),
     ("Unable to negotiate with x port 22: no matching cipher found.", 255, "RetryableError", "no matching cipher"),
 ])
