@@ -68,11 +68,13 @@ class State(object):
     """
     lacking   what is missing for the logging, as texts; empty: it is on
     present   what there is of it; empty: it is off.  The directory is not counted
-    foreign   what somebody else has in the place of ours, so that it cannot be turned on: why, and what to do
+    foreign   what somebody else has in the place of ours, so that it cannot be turned on: pairs of a problem and what to do
+    logged    ids of the living domains that have a log
     """
 
     def __init__(self):
         self.lacking, self.present, self.foreign = [], [], []
+        self.logged = set()
 
 
 def read_state():
@@ -83,12 +85,14 @@ def read_state():
 
 def _read_state(store):
     state = State()
-    if not os.path.isdir(paths.locate(paths.CONSOLE_LOGS)):
+    if os.path.isdir(paths.locate(paths.CONSOLE_LOGS)):
+        state.logged = list_living(store).intersection(console_files.list_logs())
+    else:
         state.lacking.append(paths.CONSOLE_LOGS)
     for path, wanted in _list_files():
         found = _read(path)
         if found is not None and not _is_ours(found):
-            state.foreign.append('%s is not ours: move it away, or remove it' % path)
+            state.foreign.append(_describe_foreign(path))
         elif found is not None:
             state.present.append(path)
         if found != wanted:
@@ -99,15 +103,20 @@ def _read_state(store):
     elif os.path.islink(link) and os.path.basename(os.readlink(link)) == os.path.basename(paths.CONSOLE_UNIT):
         state.present.append(paths.CONSOLE_WANTED)  # systemctl may have made it, relative or not
     else:
-        state.foreign.append('%s is not ours: move it away, or remove it' % paths.CONSOLE_WANTED)
+        state.foreign.append(_describe_foreign(paths.CONSOLE_WANTED))
     found, = store.read_all([RECORD])
     if found is None:
         state.lacking.append(_RECORD_LABEL)
     elif found == _VALUE:
         state.present.append(_RECORD_LABEL)
     else:
-        state.foreign.append('%s is %s, not ours: xenstore-rm %s removes it' % (_RECORD_LABEL, compat.to_text(found)[:100], RECORD))
+        text = '%s is %s, which is not ours' % (_RECORD_LABEL, compat.to_text(found)[:100])
+        state.foreign.append((text, 'find out who wants that, then xenstore-rm %s' % RECORD))
     return state
+
+
+def _describe_foreign(path):
+    return '%s is not ours' % path, 'move %s away, or remove it' % path
 
 
 def is_on():
@@ -128,7 +137,7 @@ def turn_on():
     with xenstore.connect(_TIMEOUT_S) as store:
         state = _read_state(store)
         if state.foreign:
-            raise errors.PluginError('; '.join(state.foreign))
+            raise errors.PluginError('; '.join('%s: %s' % pair for pair in state.foreign))
         if not state.lacking:
             return []
         console_files.make_directory()
