@@ -15,6 +15,7 @@ from __future__ import absolute_import, division
 
 import errno
 import os
+import time
 
 from dom0_lib import errors
 from dom0_lib import faults
@@ -43,6 +44,23 @@ def locate(label, is_here):
 def name_file(number):
     """What the file of that place in a chain is called; the leaf has 0."""
     return '%d.vhd' % number
+
+
+def list_abandoned(age_s):
+    """Names of the directories in /images that nobody has, and in which nothing has changed for so many seconds."""
+    top = paths.locate(paths.IMAGES)
+    names = sorted(os.listdir(top)) if os.path.isdir(top) else []
+    return [name for name in names if name.startswith(_PREFIX) and _is_abandoned(os.path.join(top, name), age_s)]
+
+
+def _is_abandoned(path, age_s):
+    try:
+        latest_s = max(os.lstat(name).st_mtime for name in [path] + [os.path.join(path, name) for name in os.listdir(path)])
+        return latest_s < time.time() - age_s and (staging.is_dead(path) or staging.OWNER not in os.listdir(path))
+    except EnvironmentError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return False  # gone meanwhile, or not one
+        raise
 
 
 class Arrival(object):

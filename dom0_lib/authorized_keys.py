@@ -68,6 +68,10 @@ class LineFile(object):
                 found.append(uuid)
         return found
 
+    def list_keys(self):
+        """The keys in lines of ours, in base64."""
+        return [line.split()[-2] for line in self._lines if _find_owner(line)]
+
     def replace(self, uuid, lines):
         """Have these lines, and no others of ours, for a host; where the old ones were, or at the end.  Whether that is new."""
         old = [number for number, line in enumerate(self._lines) if _find_owner(line) == uuid]
@@ -131,6 +135,11 @@ def find_unlimited(admitted, entry):
     """Numbers of the lines of authorized_keys that admit a host's key, too, and are not ours."""
     key = entry['public_key'].encode('ascii').split()[1]
     return admitted.find_others(lambda words: key in words)
+
+
+def find_bypasses(admitted):
+    """The same for the keys of all hosts that have lines of ours."""
+    return admitted.find_others(lambda words: not set(admitted.list_keys()).isdisjoint(words))
 
 
 def find_contradictions(known, entry):

@@ -14,7 +14,7 @@ import errno
 import os
 
 # Every point, in the order in which an import, then an upload, a sweep, the copying of a kernel, a migration,
-# the making of a boot ISO, and of trust between hosts pass them.
+# the making of a boot ISO, of trust between hosts, and the preparation of a host pass them.
 POINTS = (
     'staging.made', 'staging.file_made', 'staging.written', 'staging.file_finished', 'staging.renamed', 'staging.linked',
     'chain.checked', 'chain.repaired', 'chain.relinked', 'chain.shown', 'chain.synced',
@@ -23,6 +23,7 @@ POINTS = (
     'vbd.created', 'vbd.plugged', 'kernel.copied', 'vbd.unplugging', 'vbd.unplugged', 'vbd.destroyed', 'kernel.linked',
     'transfer.held', 'transfer.sent', 'disk.copied', 'arrival.taken', 'arrival.forgotten', 'arrival.refused', 'arrival.removed',
     'iso.read', 'iso.made', 'iso.checked', 'iso.replaced', 'key.made', 'key.linked', 'trust.written', 'trust.replaced',
+    'directory.made', 'directory.linked', 'directory.removed',
 )
 _SIGKILL = 9
 _ERRORS = {'enospc': errno.ENOSPC, 'eio': errno.EIO}

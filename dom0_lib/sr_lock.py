@@ -164,10 +164,11 @@ def is_collecting(sr_uuid):
 
     Our own readers share them, and do not count: a shared lock hinders none that would be shared.
     """
-    return any(_is_held(os.path.join(paths.locate(paths.SM_LOCKS), sr_uuid, name)) for name in ('gc_active', 'running'))
+    return any(is_held(os.path.join(paths.locate(paths.SM_LOCKS), sr_uuid, name)) for name in ('gc_active', 'running'))
 
 
-def _is_held(path):
+def is_held(path):
+    """Whether another process has a record lock on a file for itself; asked, not tried.  Raises EnvironmentError."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except EnvironmentError as error:

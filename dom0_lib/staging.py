@@ -22,6 +22,7 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
+from dom0_lib import sr_lock
 from dom0_lib import storage_file
 from dom0_lib import termination
 
@@ -247,6 +248,22 @@ def _sweep(directory, recover):
         finally:
             os.close(owner_fd)
     return swept
+
+
+def list_dead(directory):
+    """Names of the staging directories in `directory`, if that is there, that sweep() would remove; nothing is changed."""
+    if not os.path.isdir(directory):
+        return []
+    with storage_file.StorageErrors('cannot look into %s' % directory):
+        return [name for name in sorted(os.listdir(directory)) if name.startswith(_PREFIX)
+                and not os.path.islink(os.path.join(directory, name)) and is_dead(os.path.join(directory, name))]
+
+
+def is_dead(path):
+    """Whether a process that has owned a directory owns it no more.  Raises EnvironmentError."""
+    owner_path = os.path.join(path, OWNER)
+    # Without the file it may be one that is made just now.
+    return os.path.isfile(owner_path) and not sr_lock.is_held(owner_path)
 
 
 def _read_journal(path):

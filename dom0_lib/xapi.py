@@ -18,7 +18,7 @@ def connect(session_ref, timeout_s=_TIMEOUT_S):
     timeout_s: for each call to answer.
     Every call may raise XenAPI.Failure, and OSError or socket.error after a restart of the toolstack.
     """
-    session = _import_module().Session('http://localhost', transport=_make_transport(timeout_s))
+    session = require_module().Session('http://localhost', transport=_make_transport(timeout_s))
     session._session = session_ref
     return session
 
@@ -37,12 +37,13 @@ def log_in(exchange, user, password):
             parser.close()
             return unmarshaller.close()
 
-    session = _import_module().Session('http://localhost', transport=ExchangeTransport())
+    session = require_module().Session('http://localhost', transport=ExchangeTransport())
     session.login_with_password(user, password)
     return session
 
 
-def _import_module():
+def require_module():
+    """The XenAPI module.  Raises errors.PluginError where it is not installed."""
     try:
         import XenAPI
     except ImportError:

@@ -63,11 +63,13 @@ def _dry_run(function):
 
 
 def _sr_uuid(function):
-    return click.option("--sr-uuid", metavar="UUID", help="The SR that the cloud uses; otherwise each host's local SR.")(function)
+    return click.option("--sr-uuid", metavar="UUID",
+                        help="The SR that the cloud uses, if all hosts share it; otherwise each host's local SR.")(function)
 
 
 def _preparation(function):
-    for name, text in (("--bridge", "Keep the bridge module out, for Open vSwitch."), ("--console-log", "Log guests' consoles.")):
+    for name, text in (("--bridge", "Let dom0 load Linux' bridge module, for nova's security groups."),
+                       ("--console-log", "Log guests' consoles.")):
         function = click.option(name, is_flag=True, help=text)(function)
     return _dry_run(_sr_uuid(function))
 
@@ -113,9 +115,9 @@ def undo_prepare(options, is_dry_run):
 @_dry_run
 @click.pass_obj
 def trust(options, is_dry_run):
-    """Let hosts log in on each other, for migrations.
+    """Let hosts send disks to each other, for migrations, and do nothing else.
 
-    root of each host has a key then, which every other host lets in by ssh.
+    root of each host has a key then, with which every other host lets it write into /images by rsync over ssh.
     """
     _run("trust", options, lambda todo: todo.trust(), is_dry_run)
 
@@ -126,7 +128,7 @@ def trust(options, is_dry_run):
 @_dry_run
 @click.pass_obj
 def distrust(options, hosts, is_all, is_dry_run):
-    """Let hosts log in on each other no more.
+    """Let hosts send disks to each other no more.
 
     Those that are named, or with --all all that trust has let in, lose that on every host of the pools.
     """

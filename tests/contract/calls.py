@@ -111,6 +111,8 @@ ARGUMENTS = {
         _make_trusted(addresses=[u'fe80::1%eth0']), _make_trusted(addresses=[u'1::2::3']), _make_trusted(host_keys=PUBLIC_KEY), _make_trusted(host_keys=[u''])]),
     'host_uuids': ([UUID_A], [[], UUID_A, {}, [UUID_A, UUID_A], [u'*'], [5]]),
     'dry_run': (u'true', [u'', u'yes', u'True', 1, []]),
+    'bridge': (u'true', [u'', u'yes', u'1', 1, []]),
+    'console_log': (u'true', [u'', u'on', u'TRUE', 1, []]),
     'md5sum': (u'd41d8cd98f00b204e9800998ecf8427e', [u'', u'x' * 32, u'd41d8cd98f00b204e9800998ecf8427', 5]),
 }
 
@@ -130,6 +132,9 @@ CALLS = {
     ('dom0_host.py', 'cut_console_logs'): {},
     ('dom0_host.py', 'tend_console_logs'): {},
     ('dom0_host.py', 'distrust_keys'): {},
+    ('dom0_host.py', 'doctor'): {},
+    ('dom0_host.py', 'prepare'): {},
+    ('dom0_host.py', 'undo_prepare'): {},
     ('dom0_host.py', 'ssh_key'): {},
     ('dom0_host.py', 'trust_keys'): {},
     ('dom0_host.py', 'version'): {},

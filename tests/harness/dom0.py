@@ -17,8 +17,9 @@ SOCKET_PATH_MAX_BYTES = 107
 
 _PLUGIN_DIR = "/etc/xapi.d/plugins"
 _DIRECTORIES = (
-    "boot", "dev", "etc/cron.d", "etc/ssh", "etc/systemd/system/multi-user.target.wants", "etc/xapi.d/plugins", "opt/harness/bin",
-    "opt/harness/spool", "root/.ssh", "run/lock/sm", "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net",
+    "boot", "dev", "etc/cron.d", "etc/modprobe.d", "etc/ssh", "etc/systemd/system/multi-user.target.wants", "etc/xapi.d/plugins",
+    "opt/harness/bin", "opt/harness/spool", "root/.ssh",
+    "run/lock/sm", "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net",
     "proc/sys/kernel/random", "sys/bus/pci", "tmp", "var/lib/xcp", "var/log/xen", "var/xapi",
 )
 # What an administrator, or dom0_host.py, has made.

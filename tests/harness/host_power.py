@@ -11,9 +11,10 @@ from tests.harness.schema import NULL_REF
 
 class HostPower(object):
 
-    def __init__(self, database, find_host):
+    def __init__(self, database, clock, find_host):
         """find_host: function(reference) -> the host with .power_actions, a list"""
         self._database = database
+        self._clock = clock
         self._find_host = find_host
 
     @message("host.enable", "ref", role="pool-operator", has_async=True)
@@ -50,6 +51,11 @@ class HostPower(object):
             raise Failure("XENAPI_PLUGIN_FAILURE", "main", "HOST_POWER_ON_NOT_CONFIGURED", "")
         self._find_host(host_ref).power_actions.append("power_on")
         self._database.update("host_metrics", self._database.get("host", host_ref, "metrics"), live=True)
+
+    @message("host.get_servertime", "ref")
+    def get_servertime(self, context, host_ref):
+        self._find_host(host_ref)
+        return self._clock.timestamp()
 
     @message("host.compute_free_memory", "ref", has_async=True)
     def compute_free_memory(self, context, host_ref):

@@ -76,8 +76,8 @@ class Pool(object):
         self._storage = Storage(self.database, self.clock)
         self._block_devices = BlockDevices(self.database, self._storage, self._find_host)
         services = [self._sessions, self._tasks, self._storage, self._block_devices,
-                    PluginCalls(self.database, self._sessions, self._find_host), HostPower(self.database, self._find_host),
-                    pool_membership.PoolMembership(self)]
+                    PluginCalls(self.database, self._sessions, self._find_host),
+                    HostPower(self.database, self.clock, self._find_host), pool_membership.PoolMembership(self)]
         messages = itertools.chain(generic_messages(self.database), *(collect_messages(service) for service in services))
         self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults, self.stop_xapi)
         self._is_temporary = root is None

@@ -14,6 +14,7 @@ import time
 
 _DIRECTORY = "/opt/harness/ssh"
 _KEY = "/root/.ssh/id_ed25519"
+_CONFIG_PATH = "/etc/ssh/sshd_config"
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _TIMEOUT_S = 20
 
@@ -47,8 +48,8 @@ class SshDaemon(object):
         directory = host.dom0.locate(_DIRECTORY)
         os.makedirs(directory, exist_ok=True)
         self.renew_key()
-        with open(os.path.join(directory, "sshd_config"), "w") as config:
-            config.write(_CONFIG.format(port=self.port, ip=host.ip, directory=_DIRECTORY, key=_HOST_KEY, more=more))
+        with open(host.dom0.locate(_CONFIG_PATH), "w") as config:
+            config.write(_CONFIG.format(port=self.port, ip=host.ip, key=_HOST_KEY, more=more))
         self._process = None
 
     @property
@@ -64,7 +65,7 @@ class SshDaemon(object):
 
     def start(self):
         # sshd wants a directory of its own there, and its full path.
-        command = "mkdir -p /run/sshd && exec %s -D -e -f %s/sshd_config" % (_find_sshd(), _DIRECTORY)
+        command = "mkdir -p /run/sshd && exec %s -D -e -f %s" % (_find_sshd(), _CONFIG_PATH)
         with open(self._host.dom0.locate(_DIRECTORY + "/log"), "ab") as log:
             self._process = subprocess.Popen(["sh", "-c", command], env={"PATH": self._host.dom0.environment["PATH"]},
                                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

@@ -27,20 +27,24 @@ def make_label(ephemeral=None):
 
 
 class Pair(object):
-    """Two hosts of a pool; disks go from the first, `source`, to the second, `target`."""
+    """Two hosts of a pool; disks go from one, `source`, to the other, `target`, or on a single host from it to itself.
 
-    def __init__(self, pool, daemon):
+    daemon: the target's SshDaemon, or None; places: those of the two in pool.hosts
+    """
+
+    def __init__(self, pool, daemon, places=(0, -1)):
         self.pool = pool
         self.daemon = daemon
-        self.source, self.target = pool.hosts
-        self.source_sr, self.target_sr = pool.srs[:2]
+        self._places = places
+        self.source, self.target = (pool.hosts[place] for place in places)
+        self.source_sr, self.target_sr = (pool.srs[place] for place in places)
         self.host = daemon.address if daemon else "localhost"
 
     def transfer(self, label, vdi_uuid, place, is_legacy=False, **changes):
         """transfer_vhd on the source."""
         arguments = dict({"instance_uuid": label, "host": self.host, "vdi_uuid": vdi_uuid,
                           "sr_path": "/var/run/sr-mount/" + self.source_sr.uuid, "seq_num": place}, **changes)
-        return self._call("transfer_vhd", arguments, is_legacy, host=0)
+        return self._call("transfer_vhd", arguments, is_legacy, host=self._places[0])
 
     def transfer_chain(self, label, uuids, **changes):
         """In nova's order: parents, then the leaf."""
@@ -51,7 +55,7 @@ class Pair(object):
         """move_vhds_into_sr on the target; `uuids` are leaf first."""
         arguments = dict({"instance_uuid": label, "sr_path": "/var/run/sr-mount/" + self.target_sr.uuid,
                           "uuid_stack": uuids[::-1]}, **changes)
-        return self._call("move_vhds_into_sr", arguments, is_legacy, host=len(self.pool.hosts) - 1)
+        return self._call("move_vhds_into_sr", arguments, is_legacy, host=self._places[1])
 
     def _call(self, function, arguments, is_legacy, host):
         arguments = {name: value for name, value in arguments.items() if value is not None}

@@ -28,6 +28,11 @@ GLANCE = "http://glance.example.org:9292"
 _VARIABLE = (
     (r'"python": "[0-9.]+", "release": "[0-9.]+"', '"python": "3.6.8", "release": "0.1.0"'),
     (r"(ssh-ed25519) AAAA[\w+/]+", r"\1 AAAA..."),
+    (r'"[0-9.]+, with XenAPI"', '"3.6.8, with XenAPI"'),
+    (r'"OpenSSH_[^"]*"', '"OpenSSH_7.4p1, OpenSSL 1.0.2k-fips  26 Jan 2017"'),
+    (r'("rsync", "fix": null, "found": )"[0-9.]+"', r'\1"3.1.2"'),
+    (r'"[0-9.]+ on all hosts"', '"0.1.0 on all hosts"'),
+    (r'"free: [^"]*"', '"free: /var/run/sr-mount/SR 812034 MiB, / 9421 MiB, /var/log 3711 MiB"'),
     (r'"age_s": \d+', '"age_s": 90000'),
     (r'"[0-9:]+ up 33 days, 10:59, +\d+ users?, ', '"12:00:01 up 33 days, 10:59,  1 user, '),
 )
@@ -64,7 +69,7 @@ class Scene(object):
 
     def __init__(self):
         self._stack = contextlib.ExitStack()
-        self.pool = self._stack.enter_context(Pool(python=sys.executable, hosts=2))
+        self.pool = self._stack.enter_context(Pool(python=sys.executable, hosts=2, is_prepared=False))
         self.service = self._stack.enter_context(ImageService())
         self._directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         self.dom0 = self.pool.hosts[0].dom0
@@ -107,6 +112,9 @@ class Scene(object):
 
     # What calls find. Each leaves what the next one needs.
 
+    def _prepare_dom0_host_prepare(self):
+        self._write("/etc/modprobe.d/blacklist-bridge.conf", b"install bridge /bin/true\n")
+
     def _prepare_dom0_host_ssh_key(self):
         self._names["10.0.0.5"] = self.pool.hosts[0].ip
         self._write("/etc/ssh/ssh_host_ed25519_key.pub", calls.PUBLIC_KEY.encode("ascii"))
@@ -114,6 +122,11 @@ class Scene(object):
     def _prepare_dom0_host_trust_keys(self):
         del self._names["10.0.0.5"]
         self._names.update({"OTHER": self.pool.hosts[1].uuid, "AAAA...": calls.PUBLIC_KEY.split()[1]})
+
+    def _prepare_dom0_host_doctor(self):
+        self._names["10.0.0.5:22"] = self.pool.hosts[0].ip + ":9"
+        # No sshd is there.
+        self._write("/etc/ssh/sshd_config", b"Port 9\n")
 
     def _prepare_dom0_host_tend_console_logs(self):
         self._console_host = ConsoleHost(self.pool)

@@ -28,6 +28,7 @@ TOOLS = (
     Tool("iptables-restore", "iptables", "a command of neutron's"),
     Tool("lspci", "pciutils", "the host's PCI devices"),
     Tool("mkfs.xfs", "xfsprogs", "a file system that shares blocks"),
+    Tool("modprobe", "kmod", "what keeps a module out of the kernel"),
     Tool("openssl", "openssl", "a private authority for the tests of TLS"),
     Tool("ovs-vswitchd", "openvswitch-switch", "a switch for commands of neutron's"),
     Tool("pigz", "pigz", "the benchmark's yardstick for inflating on two cores"),

@@ -10,6 +10,11 @@ from dom0_lib.plugin import Arg, Call, HostCall, dispatch
 
 CALLS = {
     'version': Call('dom0_lib.plugin_version:describe', is_plain=True),
+    'doctor': HostCall('dom0_lib.host_doctor:examine', Arg('sr_uuid', args.UUID, default=None), is_plain=True),
+    'prepare': HostCall('dom0_lib.host_preparation:prepare', Arg('sr_uuid', args.UUID, default=None),
+                        Arg('bridge', args.TRUTH, default=False), Arg('console_log', args.TRUTH, default=False),
+                        Arg('dry_run', args.TRUTH, default=False), is_plain=True),
+    'undo_prepare': HostCall('dom0_lib.host_preparation:undo', Arg('dry_run', args.TRUTH, default=False), is_plain=True),
     'ssh_key': HostCall('dom0_lib.host_trust:describe_key', Arg('dry_run', args.TRUTH, default=False), is_plain=True),
     'trust_keys': HostCall('dom0_lib.host_trust:trust', Arg('keys', trust_args.KEYS), Arg('dry_run', args.TRUTH, default=False),
                            is_plain=True),

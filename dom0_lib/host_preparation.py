@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making of a host as it is installed one on which all plug-ins work, and taking that back.
+
+Each step stands for itself: one with a problem does not stop the others, and what is done already is not done again.
+"""
+
+from __future__ import absolute_import, division
+
+import errno
+
+from dom0_lib import bridge_blacklist
+from dom0_lib import compat
+from dom0_lib import console_logging
+from dom0_lib import dom0_directories
+from dom0_lib import errors
+from dom0_lib import local_sr
+from dom0_lib import log
+from dom0_lib import paths
+from dom0_lib import this_host
+
+_BRIDGE, _CONSOLE_LOG = 'bridge', 'console log'
+_DIRECTORIES = (dom0_directories.IMAGES, dom0_directories.BOOT_GUEST)
+
+
+def prepare(session_ref, sr_uuid, bridge, console_log, dry_run):
+    """Make what the plug-ins need on this host.  A list of steps; see _Step.tell().
+
+    sr_uuid: where /images and /boot/guest shall lead to; None: the SR that local_sr.choose() finds
+    Raises errors.ArgumentError for an SR that cannot be it, before anything has changed; errors.PluginError, errors.RetryableError.
+    """
+    host = _Host(session_ref)
+    wanted = None if sr_uuid is None else local_sr.choose(host.attached, sr_uuid)
+    work = [(directory.path, _Making(host, directory, wanted).run) for directory in _DIRECTORIES]
+    if bridge:
+        work.append((_BRIDGE, _lift_blacklist))
+    if console_log:
+        work.append((_CONSOLE_LOG, _turn_console_log_on))
+    return _run(work, dry_run)
+
+
+def undo(session_ref, dry_run):
+    """Take back what prepare() has made here, at any time, with whatever arguments.  A list of steps, of all that it can make.
+
+    Raises errors.PluginError, errors.RetryableError.
+    """
+    host = _Host(session_ref)
+    work = [(directory.path, _Removal(host, directory).run) for directory in _DIRECTORIES]
+    work.append((_BRIDGE, _restore_blacklist))
+    work.append((_CONSOLE_LOG, lambda step: _turn_console_log_off(step, session_ref)))
+    return _run(work, dry_run)
+
+
+def _run(work, dry_run):
+    steps = []
+    for name, function in work:
+        step = _Step(name, dry_run)
+        try:
+            function(step)
+        except EnvironmentError as error:
+            step.fail(compat.to_text(error), 'see to that, and repeat the call')
+        except errors.PluginError as error:
+            step.fail(compat.to_text(error), 'see to that, and repeat the call')
+        if step.outcome == 'done':
+            log.info('%s: %s', name, step.detail)
+        steps.append(step.tell())
+    return steps
+
+
+class _Host(object):
+
+    def __init__(self, session_ref):
+        api, host_ref = this_host.find(session_ref, None)
+        self.uuid = this_host.read_uuid()
+        self.attached = local_sr.list_attached(api, host_ref)
+
+    def is_attached(self, sr_path):
+        return any(found.path == sr_path and found.is_file_based for found in self.attached)
+
+
+class _Step(object):
+
+    def __init__(self, name, is_dry):
+        self._name = name
+        self.is_dry = is_dry
+        self.outcome = self.detail = self._fix = None
+
+    def settle(self, detail):
+        """Nothing is to be done."""
+        self.outcome, self.detail = 'already', detail
+
+    def change(self, detail):
+        """It is done, or would be."""
+        self.outcome, self.detail = 'would' if self.is_dry else 'done', detail
+
+    def fail(self, detail, fix):
+        self.outcome, self.detail, self._fix = 'problem', detail, fix
+
+    def tell(self):
+        """{'step', 'outcome': done, would, already or problem, 'detail', 'fix': a text for a problem, or None}"""
+        return {'step': self._name, 'outcome': self.outcome, 'detail': self.detail, 'fix': self._fix}
+
+
+class _Making(object):
+    """wanted: the AttachedSr that the caller named, or None"""
+
+    def __init__(self, host, directory, wanted):
+        self._host = host
+        self._directory = directory
+        self._wanted = wanted
+
+    def run(self, step):
+        state = self._directory.inspect()
+        if state.kind == dom0_directories.MISSING:
+            try:
+                return self._make(step)
+            except EnvironmentError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+            # Another call came first.
+            state = self._directory.inspect()
+        if state.kind == dom0_directories.DANGLING:
+            self._mend(step, state)
+        elif state.kind == dom0_directories.LINK:
+            self._judge_link(step, state)
+        elif state.kind == dom0_directories.DIRECTORY:
+            self._judge_directory(step, state)
+        else:
+            step.fail('%s is there, and is no directory' % self._directory.path, 'move it away, and repeat the call')
+
+    def _make(self, step):
+        chosen = self._wanted or local_sr.choose(self._host.attached, None)
+        if not step.is_dry:
+            self._directory.make(chosen.path, self._host.uuid)
+        step.change('a link into SR %s' % chosen.describe())
+
+    def _mend(self, step, state):
+        if self._directory.is_ours(state, self._host.uuid) and self._host.is_attached(state.sr_path):
+            if not step.is_dry:
+                self._directory.make_again()
+            step.change('made the directory anew that it leads to, %s' % state.target)
+        else:
+            step.fail('%s leads to %s, which is not there' % (self._directory.path, state.target),
+                      'attach its SR (xe pbd-plug) if it is in one; else rm %s, and repeat the call' % self._directory.path)
+
+    def _judge_link(self, step, state):
+        if self._wanted is not None and state.sr_path != self._wanted.path:
+            step.fail('%s leads to %s, which is not in that SR' % (self._directory.path, state.target),
+                      'take it back first, by undo_prepare or rm %s, when nothing uses it' % self._directory.path)
+        elif state.is_on_root:
+            self._judge_directory(step, state)
+        else:
+            step.settle('it leads to %s' % state.target)
+
+    def _judge_directory(self, step, state):
+        if not state.is_on_root:
+            step.settle('it is on a file system of its own')
+        elif self._directory is dom0_directories.IMAGES:
+            step.fail("%s is in dom0's own file system, which disks that arrive would fill" % self._directory.path,
+                      'when no migration runs, move away what is in it, remove it, and repeat the call')
+        else:
+            step.settle("it is in dom0's own file system, which kernels are small enough for")
+
+
+class _Removal(object):
+
+    def __init__(self, host, directory):
+        self._host = host
+        self._directory = directory
+
+    def run(self, step):
+        state = self._directory.inspect()
+        is_ours = self._directory.is_ours(state, self._host.uuid)
+        # Also that of a call which was killed before it made the link, or after it removed it.
+        left = set(self._directory.find_left([found.path for found in self._host.attached], self._host.uuid))
+        if is_ours:
+            left.add(state.sr_path)
+        if not left:
+            return step.settle('there is none of ours')
+        for sr_path in sorted(left):
+            count = self._directory.count_entries(sr_path, self._host.uuid)
+            if count:
+                return step.fail('%d files or directories are in %s' % (count, state.target if is_ours else sr_path),
+                                 'let migrations end, delete VMs that boot from there, or call kernel.py sweep; then repeat it')
+        for sr_path in sorted(left):
+            if not step.is_dry:
+                self._directory.remove(sr_path, self._host.uuid)
+        step.change('it and its directory in %s' % ', '.join(sorted(left)))
+
+
+def _lift_blacklist(step):
+    names = bridge_blacklist.list_in_force()
+    if not names:
+        return step.settle("nothing keeps Linux' bridge module out")
+    for name in names:
+        if not step.is_dry:
+            bridge_blacklist.lift(name)
+    step.change("%s no longer keeps Linux' bridge module out" % _name_files(names))
+
+
+def _restore_blacklist(step):
+    names = bridge_blacklist.list_lifted()
+    if not names:
+        return step.settle('no blacklist was lifted')
+    for name in names:
+        if not step.is_dry:
+            bridge_blacklist.restore(name)
+    step.change("%s keeps Linux' bridge module out again, from the next boot on" % _name_files(names))
+
+
+def _name_files(names):
+    return ', '.join('%s/%s' % (paths.MODPROBE, name) for name in names)
+
+
+def _turn_console_log_on(step):
+    state = console_logging.read_state()
+    if state.foreign:
+        return step.fail('; '.join(problem for problem, _ in state.foreign),
+                         '%s; then repeat the call' % '; '.join(fix for _, fix in state.foreign))
+    if not state.lacking:
+        return step.settle('guests are logged')
+    if not step.is_dry:
+        console_logging.turn_on()
+    step.change('guests that start from now on are logged; made %s' % ', '.join(state.lacking))
+
+
+def _turn_console_log_off(step, session_ref):
+    present = console_logging.read_state().present
+    if not present:
+        return step.settle('it is off')
+    if step.is_dry:
+        return step.change('%s, and the logs' % ', '.join(present))
+    removed = console_logging.turn_off(session_ref)
+    text = 'removed %s, and the logs of guests that do not run' % (', '.join(removed) or 'nothing more')
+    if console_logging.is_tended():
+        text += '; those that run are logged, and tended, until they end: do not remove the plug-ins before'
+    step.change(text)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the programs and daemons of dom0: each takes a diagnosis.Patient, returns what there is, and raises diagnosis.Unfit."""
+
+from __future__ import absolute_import, division
+
+import sys
+
+from dom0_lib import compat
+from dom0_lib import connection
+from dom0_lib import console_logging
+from dom0_lib import diagnosis
+from dom0_lib import errors
+from dom0_lib import paths
+from dom0_lib import proc
+from dom0_lib import xapi
+from dom0_lib import xenstore
+
+_PROGRAM_TIMEOUT_S = 5
+_DAEMON_TIMEOUT_S = 3
+# An older one takes absolute names from a sender, which may be another tenant's means to write anywhere (CVE-2014-9512).
+_OLDEST_RSYNC = (3, 1, 1)
+_SSHD_CONFIG = paths.SSHD + '/sshd_config'
+_MAX_CONFIG_BYTES = 1 << 20
+_SSH_PORT = 22
+
+
+def check_xapi(patient):
+    api, host_ref = patient.find_host()
+    with xapi.Errors("cannot read this host's record"):
+        version = api.host.get_software_version(host_ref)
+    return ' '.join(version.get(name, '?') for name in ('product_brand', 'product_version'))
+
+
+def check_python(_patient):
+    xapi.require_module()
+    return '%d.%d.%d, with XenAPI' % sys.version_info[:3]
+
+
+def check_vhd_util(_patient):
+    done = proc.run(['vhd-util'], _PROGRAM_TIMEOUT_S, ok_statuses=None)
+    if 'coalesce' not in done.output:
+        raise diagnosis.Unfit('vhd-util does not say what it can do, but: %s' % (done.first_line() or 'nothing'),
+                              "install the host's package vhd-tool or blktap anew", done.first_line())
+    return 'answers'
+
+
+def check_rsync(_patient):
+    line = proc.run(['rsync', '--version'], _PROGRAM_TIMEOUT_S).first_line()
+    version = _parse_version(line.partition('version')[2])
+    if version is None:
+        raise diagnosis.Unfit('rsync does not say its version, but: %s' % line, "install the host's rsync anew", line)
+    text = '.'.join(str(part) for part in version)
+    if version < _OLDEST_RSYNC:
+        raise diagnosis.Unfit('rsync %s lets a hostile sender write outside /images' % text,
+                              'update the host to one with rsync 3.1.1 or later; until then let no host send disks here', text)
+    return text
+
+
+def _parse_version(text):
+    words = text.split()
+    parts = words[0].lstrip('v').split('.') if words else []
+    numbers = [part.partition('p')[0] for part in parts]
+    return tuple(int(number) for number in numbers) if numbers and all(number.isdigit() for number in numbers) else None
+
+
+def check_ssh(_patient):
+    proc.require('ssh-keygen')
+    return proc.run(['ssh', '-V'], _PROGRAM_TIMEOUT_S).first_line()
+
+
+def check_sshd(patient):
+    """Whether it answers where other hosts look for it: at the management address."""
+    api, host_ref = patient.find_host()
+    with xapi.Errors("cannot read this host's address"):
+        address = api.host.get_address(host_ref)
+    place = '[%s]:%d' % (address, _read_port()) if ':' in address else '%s:%d' % (address, _read_port())
+    fix = 'start it (systemctl start sshd), and see that the firewall lets other hosts in'
+    try:
+        link = connection.Connection(connection.Url('http://' + place), connection.Options(_DAEMON_TIMEOUT_S, _DAEMON_TIMEOUT_S))
+        try:
+            banner = link.receive(255)
+        finally:
+            link.close()
+    except errors.RetryableError as error:
+        raise diagnosis.Unfit('sshd does not answer: %s' % compat.to_text(error), fix)
+    line = banner.decode('ascii', 'replace').splitlines()[:1]
+    if not banner.startswith(b'SSH-'):
+        raise diagnosis.Unfit('what answers at %s is not sshd' % place, fix)
+    return '%s at %s' % (line[0], place)
+
+
+def _read_port():
+    """sshd takes the first that is set."""
+    try:
+        with open(paths.locate(_SSHD_CONFIG), 'rb') as source:
+            for line in source.read(_MAX_CONFIG_BYTES).decode('utf-8', 'replace').splitlines():
+                words = line.replace('=', ' ').split()
+                if len(words) > 1 and words[0].lower() == 'port' and words[1].isdigit():
+                    return int(words[1])
+    except EnvironmentError:
+        pass  # it is there with sshd, and it is sshd that is asked
+    return _SSH_PORT
+
+
+def check_xenstore(_patient):
+    with xenstore.connect(_DAEMON_TIMEOUT_S) as store:
+        return 'answers, %d guests' % len(console_logging.list_living(store))
+
+
+def check_console_logs(_patient):
+    state = console_logging.read_state()
+    if state.foreign:
+        raise diagnosis.Unfit('; '.join(problem for problem, _ in state.foreign), '; '.join(fix for _, fix in state.foreign))
+    if not console_logging.is_on():
+        return 'off, %d guests logged until they end' % len(state.logged) if console_logging.is_tended() else 'off'
+    if state.lacking:
+        raise diagnosis.Unfit('they are on, and lack %s' % ', '.join(state.lacking),
+                              'call prepare of dom0_host.py with console_log=true')
+    return 'on, %d guests logged' % len(state.logged)
