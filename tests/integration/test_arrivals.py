@@ -22,10 +22,7 @@ class Receiver(migrations.Pair):
     """One host on which disks have arrived."""
 
     def __init__(self, pool):
-        self.pool = pool
-        self.host = "localhost"
-        self.source = self.target = pool.hosts[0]
-        self.source_sr = self.target_sr = pool.srs[0]
+        super().__init__(pool, None)
         cases.write_settings(self.target, migrations.SETTINGS)
 
     def arrive(self, depth=3, **options):
