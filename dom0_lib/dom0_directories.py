@@ -126,12 +126,13 @@ def _strip_root(path):
 
 
 def _find_sr_path(target):
-    """Links followed, so that /run/sr-mount and a link to a link are seen through; what does not exist keeps its name."""
-    mount = os.path.realpath(paths.locate(paths.SR_MOUNT))
-    name, slash, _ = os.path.realpath(paths.locate(target))[len(mount) + 1:].partition('/')
-    if not slash or not os.path.realpath(paths.locate(target)).startswith(mount + '/'):
-        return None
-    return '%s/%s' % (paths.SR_MOUNT, name)
+    """The SR's directory that a path of dom0 is below, by its name; or else, links followed, by where it leads."""
+    for mount in paths.SR_MOUNTS:
+        for path, top in ((target, mount), (os.path.realpath(paths.locate(target)), os.path.realpath(paths.locate(mount)))):
+            name, slash, _ = path[len(top) + 1:].partition('/')
+            if path.startswith(top + '/') and slash:
+                return '%s/%s' % (paths.SR_MOUNT, name)
+    return None
 
 
 def _remove_directory(path, expected):

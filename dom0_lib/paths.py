@@ -9,6 +9,8 @@ from __future__ import absolute_import, division
 import os
 
 SR_MOUNT = '/var/run/sr-mount'
+# /var/run is a link to /run in dom0; callers and administrators write either.
+SR_MOUNTS = (SR_MOUNT, '/run/sr-mount')
 XAPI_SOCKET = '/var/lib/xcp/xapi'
 SM_LOCKS = '/var/lock/sm'
 SM_IPC = '/run/sm/ipc'

@@ -10,9 +10,6 @@ from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import xapi
 
-# /var/run is a link to /run in dom0; callers write either.
-_MOUNTS = (paths.SR_MOUNT, '/run/sr-mount')
-
 
 class Repository(object):
     """A file based SR attached to this host: its `uuid`, and `path`, its real directory."""
@@ -39,7 +36,7 @@ def locate(session_ref, sr_path):
     `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError, and what xapi.Errors raises.
     """
     mount, _, uuid = sr_path.rpartition('/')
-    if mount in _MOUNTS and args.is_uuid(uuid):
+    if mount in paths.SR_MOUNTS and args.is_uuid(uuid):
         root = os.path.realpath(paths.locate(mount))
         path = os.path.realpath(os.path.join(root, uuid))
         if not path.startswith(root + os.sep):

@@ -196,6 +196,7 @@ class TlsDoor(object):
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)  # a close alone leaves accept() waiting
         self._listener.close()
 
     def _accept(self):

@@ -299,6 +299,19 @@ def test_several_that_would_do(bare):
     assert not os.path.lexists(bare.locate(IMAGES))
 
 
+def test_an_sr_that_is_a_directory_of_another_disk(bare):
+    """The driver `file` makes a link where others mount."""
+    os.rename(bare.sr.path, bare.sr.path + "-elsewhere")
+    with tempfile.TemporaryDirectory(dir=bare.locate("/tmp")) as elsewhere:
+        os.symlink(elsewhere, bare.sr.path)
+        assert outcomes(call(bare.pool)) == {IMAGES: "done", BOOT_GUEST: "done"}
+        assert outcomes(call(bare.pool)) == {IMAGES: "already", BOOT_GUEST: "already"}
+        assert os.listdir(elsewhere) == ["dom0-plugins-" + bare.host.uuid]
+        assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done" and os.listdir(elsewhere) == []
+        os.unlink(bare.sr.path)
+    os.rename(bare.sr.path + "-elsewhere", bare.sr.path)
+
+
 def test_an_sr_of_isos_is_none(bare):
     bare.update_sr(bare.sr, type="iso", content_type="iso")
     assert "no file based SR" in find(call(bare.pool), IMAGES)["detail"]
