@@ -55,27 +55,34 @@ class GarbageCollector(object):
                 if disk.parent is None or children[disk.parent] != [disk.uuid]:
                     continue
                 if disk.is_hidden:
-                    self._coalesce(disk, children[disk.uuid])
+                    self._coalesce(disk)
                     done.append(("coalesce", disk.uuid))
                     return True
                 if disk.uuid not in children and disks[disk.parent].is_hidden and not self._is_attached(disk.uuid):
-                    self._coalesce_leaf(disk)
-                    done.append(("leaf-coalesce", disk.uuid))
+                    if self._coalesce_leaf(disk):
+                        done.append(("leaf-coalesce", disk.uuid))
                     return True
         return False
 
-    def _coalesce(self, disk, children):
+    def _coalesce(self, disk):
         self._repository.coalesce_disk(disk.uuid)
         with self._repository.hold_lock():
-            for child in children:
+            # Those of now: without the lock a clone may have come, or gone.
+            for child in _list_children(self._repository.list_disks()).get(disk.uuid, []):
                 self._repository.relink_disk(child, disk.parent)
             os.unlink(disk.path)
 
     def _coalesce_leaf(self, disk):
+        """Whether it was still there, and its parent's only child, when the lock was had."""
         with self._repository.hold_lock():
+            disks = self._repository.list_disks()
+            children = _list_children(disks)
+            if disk.uuid not in disks or disk.uuid in children or children[disk.parent] != [disk.uuid]:
+                return False
             self._repository.coalesce_disk(disk.uuid)
             self._repository.show_disk(disk.parent)
             os.rename(self._repository.disk_path(disk.parent), disk.path)
+            return True
 
 
 def _list_children(disks):

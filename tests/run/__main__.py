@@ -22,6 +22,8 @@ from tests.run.steps import Step, run_alone, run_together, summarize
 
 IN_CI = os.environ.get("CI") == "true"
 WORKERS = 2
+# Of integration tests, which wait for each other's processes and for deadlines half of the time.
+INTEGRATION_WORKERS = 3
 
 # A test that hangs fails after this; a step that hangs in spite of it is ended.
 TEST_DEADLINE_S = 300
@@ -53,7 +55,7 @@ def run_tests():
     results += run_together([_byte_compile(version) for version in versions], WORKERS)
     results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], WORKERS)
     host_tests = HOST_TESTS + (COMPAT_TESTS if IN_CI else [])
-    results.append(run_alone(_pytest("host", host_tests, INTEGRATION_DEADLINE_S, parallel=True)))
+    results.append(run_alone(_pytest("host", host_tests, INTEGRATION_DEADLINE_S, workers=INTEGRATION_WORKERS)))
     if os.path.isdir(os.path.join(environments.ENVIRONMENTS, "fuzz")):
         results.append(run_alone(_fuzz(["--total", str(FUZZ_S), "--jobs", str(WORKERS)])))
     status = summarize(results)
@@ -66,12 +68,12 @@ def compat():
     left_out = _prepare_tools() + _prepare_environments()[1] + _prepare_client()
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
-    return summarize([run_alone(_pytest("host", COMPAT_TESTS, INTEGRATION_DEADLINE_S, parallel=True))])
+    return summarize([run_alone(_pytest("host", COMPAT_TESTS, INTEGRATION_DEADLINE_S, workers=INTEGRATION_WORKERS))])
 
 
 def check():
     _prepare_host()
-    return summarize([run_alone(_lint()), run_alone(_pytest("host", FAST_TESTS, FAST_DEADLINE_S, parallel=True))])
+    return summarize([run_alone(_lint()), run_alone(_pytest("host", FAST_TESTS, FAST_DEADLINE_S, workers=WORKERS))])
 
 
 def lint():
@@ -175,13 +177,13 @@ def _byte_compile(version):
                 FAST_DEADLINE_S)
 
 
-def _pytest(environment, directories, deadline_s, parallel=False):
+def _pytest(environment, directories, deadline_s, workers=0):
     directories = [directory for directory in directories if os.path.isdir(os.path.join(environments.CHECKOUT, directory))]
     # -B: Python 2 would import the .pyc of a module that is gone, so it must not leave any in the checkout.
     command = [environments.python_of(environment), "-B", "-m", "pytest", "-c", "tests/pytest.ini",
                "-o", "cache_dir=%s/%s/pytest_cache" % (environments.ENVIRONMENTS, environment)]
-    if parallel:
-        command += ["-n", str(WORKERS), "--timeout", str(TEST_DEADLINE_S)]
+    if workers:
+        command += ["-n", str(workers), "--timeout", str(TEST_DEADLINE_S)]
     names = " + ".join(os.path.basename(directory) for directory in directories)
     return Step("%s tests, Python %s" % (names, environment), command + directories, deadline_s)
 
