@@ -184,7 +184,8 @@ class _Removal(object):
         for sr_path in sorted(left):
             if not step.is_dry:
                 self._directory.remove(sr_path, self._host.uuid)
-        step.change('it and its directory in %s' % ', '.join(sorted(left)))
+        step.change('it and its directory in %s' % ', '.join(sorted(left)) if not is_ours or self._host.is_attached(state.sr_path)
+                    else 'it; its directory is in %s, which is not attached' % state.sr_path)
 
 
 def _lift_blacklist(step):

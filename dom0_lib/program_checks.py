@@ -19,6 +19,7 @@ _PROGRAM_TIMEOUT_S = 5
 _DAEMON_TIMEOUT_S = 3
 # An older one takes absolute names from a sender, which may be another tenant's means to write anywhere (CVE-2014-9512).
 _OLDEST_RSYNC = (3, 1, 1)
+_MEND = "the host's own package %s is missing or damaged: install it anew"
 _SSHD_CONFIG = paths.SSHD + '/sshd_config'
 _MAX_CONFIG_BYTES = 1 << 20
 _SSH_PORT = 22
@@ -37,18 +38,25 @@ def check_python(_patient):
 
 
 def check_vhd_util(_patient):
-    done = proc.run(['vhd-util'], _PROGRAM_TIMEOUT_S, ok_statuses=None)
+    done = _ask(['vhd-util'], 'blktap', ok_statuses=None)
     if 'coalesce' not in done.output:
         raise diagnosis.Unfit('vhd-util does not say what it can do, but: %s' % (done.first_line() or 'nothing'),
-                              "install the host's package vhd-tool or blktap anew", done.first_line())
+                              _MEND % 'blktap', done.first_line())
     return 'answers'
 
 
+def _ask(command, package, **options):
+    try:
+        return proc.run(command, _PROGRAM_TIMEOUT_S, **options)
+    except errors.PluginError as error:
+        raise diagnosis.Unfit(compat.to_text(error), _MEND % package)
+
+
 def check_rsync(_patient):
-    line = proc.run(['rsync', '--version'], _PROGRAM_TIMEOUT_S).first_line()
+    line = _ask(['rsync', '--version'], 'rsync').first_line()
     version = _parse_version(line.partition('version')[2])
     if version is None:
-        raise diagnosis.Unfit('rsync does not say its version, but: %s' % line, "install the host's rsync anew", line)
+        raise diagnosis.Unfit('rsync does not say its version, but: %s' % line, _MEND % 'rsync', line)
     text = '.'.join(str(part) for part in version)
     if version < _OLDEST_RSYNC:
         raise diagnosis.Unfit('rsync %s lets a hostile sender write outside /images' % text,
@@ -64,8 +72,11 @@ def _parse_version(text):
 
 
 def check_ssh(_patient):
-    proc.require('ssh-keygen')
-    return proc.run(['ssh', '-V'], _PROGRAM_TIMEOUT_S).first_line()
+    try:
+        proc.require('ssh-keygen')
+    except errors.CommandNotFound as error:
+        raise diagnosis.Unfit(compat.to_text(error), _MEND % 'openssh')
+    return _ask(['ssh', '-V'], 'openssh-clients').first_line()
 
 
 def check_sshd(patient):
@@ -103,12 +114,18 @@ def _read_port():
 
 
 def check_xenstore(_patient):
-    with xenstore.connect(_DAEMON_TIMEOUT_S) as store:
-        return 'answers, %d guests' % len(console_logging.list_living(store))
+    try:
+        with xenstore.connect(_DAEMON_TIMEOUT_S) as store:
+            return 'answers, %d guests' % len(console_logging.list_living(store))
+    except errors.PluginError as error:
+        raise diagnosis.Unfit(compat.to_text(error), 'look into systemctl status xenstored; if it has ended, reboot the host')
 
 
 def check_console_logs(_patient):
-    state = console_logging.read_state()
+    try:
+        state = console_logging.read_state()
+    except errors.RetryableError as error:
+        raise diagnosis.Unfit('whether they are on is not known: %s' % compat.to_text(error), 'see to xenstore first')
     if state.foreign:
         raise diagnosis.Unfit('; '.join(problem for problem, _ in state.foreign), '; '.join(fix for _, fix in state.foreign))
     if not console_logging.is_on():

@@ -242,10 +242,16 @@ def test_what_stands_in_the_way(bare, kind, words):
         targets = {"link to nothing": "/nowhere", "link to a file": bare.locate("/etc/xapi.conf"),
                    "link to /tmp": bare.locate("/tmp"), "link to a detached SR": bare.locate(detached)}
         os.symlink(targets[kind], located)
-    before = os.lstat(located)
+    before = identify(located)
     step = find(call(bare.pool), IMAGES)
     assert step["outcome"] == "problem" and words in step["detail"] + step["fix"]
-    assert os.lstat(located) == before
+    assert identify(located) == before
+
+
+def identify(path):
+    """Not its atime: to look at a link is to read it."""
+    status = os.lstat(path)
+    return status.st_ino, status.st_mode, status.st_mtime, status.st_ctime
 
 
 def test_a_directory_that_somebody_has_removed(bare):
@@ -334,7 +340,8 @@ def test_an_sr_that_has_gone(bare):
     with bare.more_srs({"type": "ext"}) as (other,):
         call(bare.pool, sr_uuid=other.uuid)
     assert outcomes(call(bare.pool))[IMAGES] == "problem"
-    assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done" and not os.path.lexists(bare.locate(IMAGES))
+    step = find(call(bare.pool, "undo_prepare"), IMAGES)
+    assert step["outcome"] == "done" and "not attached" in step["detail"] and not os.path.lexists(bare.locate(IMAGES))
     assert outcomes(call(bare.pool))[IMAGES] == "done"
 
 
