@@ -70,7 +70,7 @@ class LineFile(object):
 
     def list_keys(self):
         """The keys in lines of ours, in base64."""
-        return [line.split()[-2] for line in self._lines if _find_owner(line)]
+        return [key for line in self._lines if _find_owner(line) for key in line.split()[-2:-1]]
 
     def replace(self, uuid, lines):
         """Have these lines, and no others of ours, for a host; where the old ones were, or at the end.  Whether that is new."""
@@ -139,7 +139,8 @@ def find_unlimited(admitted, entry):
 
 def find_bypasses(admitted):
     """The same for the keys of all hosts that have lines of ours."""
-    return admitted.find_others(lambda words: not set(admitted.list_keys()).isdisjoint(words))
+    keys = set(admitted.list_keys())
+    return admitted.find_others(lambda words: not keys.isdisjoint(words))
 
 
 def find_contradictions(known, entry):

@@ -16,6 +16,7 @@ from dom0_lib import whole_file
 _PREFIX = 'blacklist-bridge'
 _ENDING = '.conf'
 _LIFTED = '.lifted-by-dom0-plugins'
+_MAX_BYTES = 1 << 20
 
 
 def list_in_force():
@@ -28,17 +29,35 @@ def list_lifted():
     return [name[:-len(_LIFTED)] for name in _list() if name.endswith(_ENDING + _LIFTED)]
 
 
+def has_twin(name):
+    """Whether a file is there twice, in force and lifted, and the two differ.  Raises EnvironmentError."""
+    versions = [_read(path) for path in (_locate(name), _locate(name + _LIFTED)) if os.path.lexists(path)]
+    return len(versions) == 2 and versions[0] != versions[1]
+
+
 def lift(name):
-    """Put a file out of force, in the place of what was lifted before it was installed anew.  Raises EnvironmentError."""
+    """Put a file out of force; one that was lifted before must be the same.  Raises EnvironmentError."""
     _rename(name, name + _LIFTED)
 
 
 def restore(name):
-    """Put a file back, unless there is one again, which then is newer.  Raises EnvironmentError."""
-    if os.path.lexists(_locate(name)):
-        whole_file.remove(_locate(name + _LIFTED))
-    else:
-        _rename(name + _LIFTED, name)
+    """Put a file back; one that is there again must be the same.  Raises EnvironmentError."""
+    _rename(name + _LIFTED, name)
+
+
+def is_bridge_needed():
+    """Whether XAPI makes the host's own networks with Linux' bridge module.  Raises EnvironmentError."""
+    try:
+        return _read(paths.locate(paths.NETWORK_CONF)).strip() == b'bridge'
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+
+
+def _read(path):
+    with open(path, 'rb') as source:
+        return source.read(_MAX_BYTES)
 
 
 def _rename(name, new_name):
@@ -48,11 +67,12 @@ def _rename(name, new_name):
 
 def _list():
     try:
-        return sorted(name for name in os.listdir(paths.locate(paths.MODPROBE)) if name.startswith(_PREFIX))
+        names = sorted(os.listdir(paths.locate(paths.MODPROBE)))
     except EnvironmentError as error:
         if error.errno == errno.ENOENT:
             return []
         raise
+    return [name for name in names if name.startswith(_PREFIX) and os.path.isfile(_locate(name))]
 
 
 def _locate(name):

@@ -70,11 +70,13 @@ class State(object):
     present   what there is of it; empty: it is off.  The directory is not counted
     foreign   what somebody else has in the place of ours, so that it cannot be turned on: pairs of a problem and what to do
     logged    ids of the living domains that have a log
+    is_shared  the record is there and nothing else of ours: somebody else, as OpenStack's guide has it, logs into the same place
     """
 
     def __init__(self):
         self.lacking, self.present, self.foreign = [], [], []
         self.logged = set()
+        self.is_shared = False
 
 
 def read_state():
@@ -107,8 +109,11 @@ def _read_state(store):
     found, = store.read_all([RECORD])
     if found is None:
         state.lacking.append(_RECORD_LABEL)
-    elif found == _VALUE:
+    elif found == _VALUE and state.present:
         state.present.append(_RECORD_LABEL)
+    elif found == _VALUE:
+        # turn_on() writes it last, and turn_off() removes it first.
+        state.is_shared = True
     else:
         text = '%s is %s, which is not ours' % (_RECORD_LABEL, compat.to_text(found)[:100])
         state.foreign.append((text, 'find out who wants that, then xenstore-rm %s' % RECORD))

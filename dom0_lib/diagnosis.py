@@ -104,4 +104,6 @@ def _run(name, check, patient, passed_s, limit_s):
 
 
 def _tell(name, found, problem=None, fix=None):
+    # On Python 2 what came from a path may be bytes, of whatever encoding.
+    found, problem, fix = [text and compat.to_text(text) for text in (found, problem, fix)]
     return {'check': name, 'ok': problem is None, 'found': found, 'problem': problem, 'fix': fix}

@@ -15,6 +15,7 @@ import errno
 import os
 
 from dom0_lib import faults
+from dom0_lib import local_sr
 from dom0_lib import paths
 from dom0_lib import whole_file
 
@@ -32,7 +33,7 @@ class Directory(object):
         self._mode = mode
 
     def inspect(self):
-        """The State of what is there.  Raises EnvironmentError."""
+        """The State of what is there.  Raises EnvironmentError; errors.StorageError if it does not answer."""
         return State(self.path)
 
     def make(self, sr_path, host_uuid):
@@ -56,10 +57,11 @@ class Directory(object):
         for name, mode in ((os.path.dirname(path), 0o755), (path, self._mode)):
             try:
                 os.mkdir(name, mode)
-                os.chmod(name, mode)  # whatever the umask
             except EnvironmentError as error:
                 if error.errno != errno.EEXIST:
                     raise
+            os.chmod(name, mode)  # whatever the umask, also of a call that was killed
+            faults.point('directory.begun')
             whole_file.sync(os.path.dirname(name))
 
     def is_ours(self, state, host_uuid):
@@ -67,8 +69,14 @@ class Directory(object):
         return state.sr_path is not None and state.target == self._target(state.sr_path, host_uuid)
 
     def find_left(self, sr_paths, host_uuid):
-        """Those SRs, of these directories in dom0, that have a directory which make() has made."""
-        return [sr_path for sr_path in sr_paths if os.path.isdir(paths.locate(self._target(sr_path, host_uuid)))]
+        """Those SRs, of these directories in dom0, that have what make() has made, or a part of it."""
+        return [sr_path for sr_path in sr_paths if self._has_left(paths.locate(self._target(sr_path, host_uuid)))]
+
+    @staticmethod
+    def _has_left(path):
+        parent = os.path.dirname(path)
+        # The other directory's is none of this one's.
+        return os.path.isdir(path) or os.path.isdir(parent) and not os.listdir(parent)
 
     def count_entries(self, sr_path, host_uuid):
         """How much is in a directory that make() has made; 0 where it is not there."""
@@ -104,6 +112,7 @@ class State(object):
 
     def __init__(self, path):
         located = paths.locate(path)
+        local_sr.probe(path)
         self.target = self.sr_path = None
         self.is_on_root = False
         if os.path.islink(located):

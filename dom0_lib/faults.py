@@ -23,7 +23,7 @@ POINTS = (
     'vbd.created', 'vbd.plugged', 'kernel.copied', 'vbd.unplugging', 'vbd.unplugged', 'vbd.destroyed', 'kernel.linked',
     'transfer.held', 'transfer.sent', 'disk.copied', 'arrival.taken', 'arrival.forgotten', 'arrival.refused', 'arrival.removed',
     'iso.read', 'iso.made', 'iso.checked', 'iso.replaced', 'key.made', 'key.linked', 'trust.written', 'trust.replaced',
-    'directory.made', 'directory.linked', 'directory.removed',
+    'directory.begun', 'directory.made', 'directory.linked', 'directory.removed',
 )
 _SIGKILL = 9
 _ERRORS = {'enospc': errno.ENOSPC, 'eio': errno.EIO}

@@ -29,8 +29,7 @@ def prepare(session_ref, sr_uuid, bridge, console_log, dry_run):
     Raises errors.ArgumentError for an SR that cannot be it, before anything has changed; errors.PluginError, errors.RetryableError.
     """
     host = _Host(session_ref)
-    wanted = None if sr_uuid is None else local_sr.choose(host.attached, sr_uuid)
-    work = [(directory.path, _Making(host, directory, wanted).run) for directory in _DIRECTORIES]
+    work = [(directory.path, _Making(host, directory, sr_uuid).run) for directory in _DIRECTORIES]
     if bridge:
         work.append((_BRIDGE, _lift_blacklist))
     if console_log:
@@ -74,7 +73,16 @@ class _Host(object):
         self.attached = local_sr.list_attached(api, host_ref)
 
     def is_attached(self, sr_path):
-        return any(found.path == sr_path and found.is_file_based for found in self.attached)
+        return sr_path in self._list_paths()
+
+    def list_answering(self):
+        """The directories of its file based SRs.  Raises errors.StorageError for one whose server is away."""
+        for path in self._list_paths():
+            local_sr.probe(path)
+        return self._list_paths()
+
+    def _list_paths(self):
+        return [found.path for found in self.attached if found.is_file_based]
 
 
 class _Step(object):
@@ -97,16 +105,19 @@ class _Step(object):
 
     def tell(self):
         """{'step', 'outcome': done, would, already or problem, 'detail', 'fix': a text for a problem, or None}"""
-        return {'step': self._name, 'outcome': self.outcome, 'detail': self.detail, 'fix': self._fix}
+        # On Python 2 what came from a path may be bytes, of whatever encoding.
+        detail, fix = [text and compat.to_text(text) for text in (self.detail, self._fix)]
+        return {'step': self._name, 'outcome': self.outcome, 'detail': detail, 'fix': fix}
 
 
 class _Making(object):
-    """wanted: the AttachedSr that the caller named, or None"""
+    """sr_uuid: of the SR that the caller named, or None"""
 
-    def __init__(self, host, directory, wanted):
+    def __init__(self, host, directory, sr_uuid):
         self._host = host
         self._directory = directory
-        self._wanted = wanted
+        self._sr_uuid = sr_uuid
+        self._wanted = None if sr_uuid is None else local_sr.choose(host.attached, sr_uuid)
 
     def run(self, step):
         state = self._directory.inspect()
@@ -118,38 +129,34 @@ class _Making(object):
                     raise
             # Another call came first.
             state = self._directory.inspect()
-        if state.kind == dom0_directories.DANGLING:
+        if self._wanted is not None and state.target is not None and state.sr_path != self._wanted.path:
+            step.fail('%s leads to %s, which is not in that SR' % (self._directory.path, state.target),
+                      'take it back first, by undo_prepare or rm %s, when nothing uses it' % self._directory.path)
+        elif state.kind == dom0_directories.DANGLING:
             self._mend(step, state)
-        elif state.kind == dom0_directories.LINK:
-            self._judge_link(step, state)
-        elif state.kind == dom0_directories.DIRECTORY:
+        elif state.kind == dom0_directories.LINK and not state.is_on_root:
+            step.settle('it leads to %s' % state.target)
+        elif state.kind in (dom0_directories.LINK, dom0_directories.DIRECTORY):
             self._judge_directory(step, state)
         else:
             step.fail('%s is there, and is no directory' % self._directory.path, 'move it away, and repeat the call')
 
     def _make(self, step):
-        chosen = self._wanted or local_sr.choose(self._host.attached, None)
+        chosen = local_sr.choose(self._host.attached, self._sr_uuid)
         if not step.is_dry:
             self._directory.make(chosen.path, self._host.uuid)
         step.change('a link into SR %s' % chosen.describe())
 
     def _mend(self, step, state):
-        if self._directory.is_ours(state, self._host.uuid) and self._host.is_attached(state.sr_path):
+        is_attached = self._host.is_attached(state.sr_path)
+        if self._directory.is_ours(state, self._host.uuid) and is_attached:
             if not step.is_dry:
                 self._directory.make_again()
-            step.change('made the directory anew that it leads to, %s' % state.target)
+            step.change('the directory that it leads to, %s' % state.target)
         else:
             step.fail('%s leads to %s, which is not there' % (self._directory.path, state.target),
-                      'attach its SR (xe pbd-plug) if it is in one; else rm %s, and repeat the call' % self._directory.path)
-
-    def _judge_link(self, step, state):
-        if self._wanted is not None and state.sr_path != self._wanted.path:
-            step.fail('%s leads to %s, which is not in that SR' % (self._directory.path, state.target),
-                      'take it back first, by undo_prepare or rm %s, when nothing uses it' % self._directory.path)
-        elif state.is_on_root:
-            self._judge_directory(step, state)
-        else:
-            step.settle('it leads to %s' % state.target)
+                      'mkdir -p %s' % state.target if is_attached else 'attach its SR (xe pbd-plug) if it is in one; else rm %s,'
+                      ' and repeat the call' % self._directory.path)
 
     def _judge_directory(self, step, state):
         if not state.is_on_root:
@@ -171,7 +178,7 @@ class _Removal(object):
         state = self._directory.inspect()
         is_ours = self._directory.is_ours(state, self._host.uuid)
         # Also that of a call which was killed before it made the link, or after it removed it.
-        left = set(self._directory.find_left([found.path for found in self._host.attached], self._host.uuid))
+        left = set(self._directory.find_left(self._host.list_answering(), self._host.uuid))
         if is_ours:
             left.add(state.sr_path)
         if not left:
@@ -179,33 +186,48 @@ class _Removal(object):
         for sr_path in sorted(left):
             count = self._directory.count_entries(sr_path, self._host.uuid)
             if count:
-                return step.fail('%d files or directories are in %s' % (count, state.target if is_ours else sr_path),
+                return step.fail('%d files or directories are in what was made in %s' % (count, sr_path),
                                  'let migrations end, delete VMs that boot from there, or call kernel.py sweep; then repeat it')
         for sr_path in sorted(left):
             if not step.is_dry:
                 self._directory.remove(sr_path, self._host.uuid)
-        step.change('it and its directory in %s' % ', '.join(sorted(left)) if not is_ours or self._host.is_attached(state.sr_path)
-                    else 'it; its directory is in %s, which is not attached' % state.sr_path)
+        step.change('%s what was made in %s' % ('the link, and' if is_ours else 'without a link,', ', '.join(sorted(left))))
+        if is_ours and not self._host.is_attached(state.sr_path):
+            step.detail += '; in an SR that is not attached it stays'
 
 
 def _lift_blacklist(step):
     names = bridge_blacklist.list_in_force()
     if not names:
         return step.settle("nothing keeps Linux' bridge module out")
+    if _refuse_twins(step, names):
+        return
     for name in names:
         if not step.is_dry:
             bridge_blacklist.lift(name)
-    step.change("%s no longer keeps Linux' bridge module out" % _name_files(names))
+    step.change("%s: out of force, so Linux' bridge module can be loaded" % _name_files(names))
 
 
 def _restore_blacklist(step):
     names = bridge_blacklist.list_lifted()
     if not names:
         return step.settle('no blacklist was lifted')
+    if bridge_blacklist.is_bridge_needed():
+        return step.fail("this host's networks need Linux' bridge module: %s says bridge" % paths.NETWORK_CONF,
+                         'remove what was lifted, /etc/modprobe.d/blacklist-bridge*.lifted-by-dom0-plugins')
+    if _refuse_twins(step, names):
+        return
     for name in names:
         if not step.is_dry:
             bridge_blacklist.restore(name)
-    step.change("%s keeps Linux' bridge module out again, from the next boot on" % _name_files(names))
+    step.change("%s: in force again, from the next boot on" % _name_files(names))
+
+
+def _refuse_twins(step, names):
+    twins = [name for name in names if bridge_blacklist.has_twin(name)]
+    if twins:
+        step.fail('of %s there are two, in force and lifted, that differ' % _name_files(twins), 'remove the one that is not wanted')
+    return bool(twins)
 
 
 def _name_files(names):
@@ -221,7 +243,7 @@ def _turn_console_log_on(step):
         return step.settle('guests are logged')
     if not step.is_dry:
         console_logging.turn_on()
-    step.change('guests that start from now on are logged; made %s' % ', '.join(state.lacking))
+    step.change('for guests that start from now on: %s' % ', '.join(state.lacking))
 
 
 def _turn_console_log_off(step, session_ref):
@@ -231,7 +253,8 @@ def _turn_console_log_off(step, session_ref):
     if step.is_dry:
         return step.change('%s, and the logs' % ', '.join(present))
     removed = console_logging.turn_off(session_ref)
-    text = 'removed %s, and the logs of guests that do not run' % (', '.join(removed) or 'nothing more')
-    if console_logging.is_tended():
-        text += '; those that run are logged, and tended, until they end: do not remove the plug-ins before'
-    step.change(text)
+    text = 'guests that run are logged, and tended, until they end: do not remove the plug-ins before'
+    if not removed:
+        return step.settle(text)
+    rest = '; ' + text if console_logging.is_tended() else ''
+    step.change('%s, and the logs of guests that do not run%s' % (', '.join(removed), rest))

@@ -9,10 +9,16 @@ import os
 
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import proc
 from dom0_lib import xapi
 
 # What the host's installer writes into other_config of the SR that it makes, in every language.
 _KEY, _LOCAL = 'i18n-key', 'local-storage'
+# Drivers whose disks are block devices, or nobody's; GFS2 has files, which are QCOW2.
+_NOT_OF_FILES = frozenset([
+    'lvm', 'lvmoiscsi', 'lvmohba', 'lvmofcoe', 'hba', 'rawhba', 'iscsi', 'rawiscsi', 'equal', 'netapp', 'gfs2', 'linstor', 'udev',
+    'iso', 'dummy', 'shm'])
+_PROBE_TIMEOUT_S = 5
 # Of device_config, where SM knows QCOW2 beside VHD.
 _FORMATS_KEY = 'preferred-image-formats'
 
@@ -33,8 +39,8 @@ class AttachedSr(object):
         self.is_first = record['other_config'].get(_KEY) == _LOCAL
         self.formats = [name for name in pbd['device_config'].get(_FORMATS_KEY, '').split(',') if name]
         self.path = '%s/%s' % (paths.SR_MOUNT, self.uuid)
-        # Drivers whose disks are no files have no directory there.  Those of ISO images have one, but they are somebody's share.
-        self.is_file_based = record['content_type'] != 'iso' and record['type'] != 'iso' and os.path.isdir(paths.locate(self.path))
+        # By what XAPI says: to look at the directory of an SR whose server is away may take for ever.
+        self.is_file_based = record['content_type'] != 'iso' and record['type'] not in _NOT_OF_FILES
 
     def describe(self):
         """For a message: `uuid (name, type)`."""
@@ -54,10 +60,25 @@ def choose(attached, sr_uuid):
     """The one of these in which a host's own directories belong.
 
     sr_uuid: what the caller wants, or None: the local one that the installer has made, or the only local one, or the only one.
-    Raises errors.ArgumentError for an SR that cannot be it, errors.StorageError if none or several can.
+    Raises errors.ArgumentError for an SR that cannot be it; errors.StorageError if none or several can, or it has no directory.
     """
-    if sr_uuid is not None:
-        return _require(attached, sr_uuid)
+    chosen = _choose(attached) if sr_uuid is None else _require(attached, sr_uuid)
+    probe(chosen.path)
+    if not os.path.isdir(paths.locate(chosen.path)):
+        raise errors.StorageError('SR %s has no directory %s: unplug and plug its PBD' % (chosen.describe(), chosen.path))
+    return chosen
+
+
+def probe(path):
+    """Raises errors.StorageError if what a path of dom0 leads to does not answer: a file server that is away."""
+    try:
+        # A child, as it can be killed while it waits.
+        proc.run(['stat', '-L', paths.locate(path)], _PROBE_TIMEOUT_S, ok_statuses=None)
+    except errors.CommandFailed as error:
+        raise errors.StorageError('%s does not answer: is its file server there? (%s)' % (path, error))
+
+
+def _choose(attached):
     usable = [found for found in attached if found.is_file_based]
     if not usable:
         raise errors.StorageError('this host has no file based SR (EXT, NFS) attached, but %s: make one, as xe sr-create type=ext'

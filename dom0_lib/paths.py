@@ -25,6 +25,7 @@ CONSOLE_WANTED = '/etc/systemd/system/multi-user.target.wants/dom0-plugins-conso
 CONSOLE_CRONTAB = '/etc/cron.d/dom0-plugins-console'
 CONSOLE_STATE = '/run/dom0-plugins-console'
 MODPROBE = '/etc/modprobe.d'
+NETWORK_CONF = '/etc/xensource/network.conf'
 XAPI_CONF = '/etc/xapi.conf'
 BOOT_GUEST = '/boot/guest'
 DEVICES = '/dev'

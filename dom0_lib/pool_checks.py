@@ -66,14 +66,19 @@ def _to_seconds(text):
 def check_versions(patient):
     """Whether all hosts have the same release of the plug-ins."""
     own = dom0_lib.__version__
-    different = []
+    different, unasked = [], []
     ends_at = compat.monotonic_s() + _VERSIONS_LIMIT_S
     for ref, record in patient.list_others():
-        found = _ask_for_release(patient, ref) if compat.monotonic_s() < ends_at else 'was not asked, for others took too long'
+        if compat.monotonic_s() >= ends_at:
+            unasked.append(record['name_label'])
+            continue
+        found = _ask_for_release(patient, ref)
         if found != own:
             different.append('%s %s' % (record['name_label'], found))
     if different:
         raise diagnosis.Unfit('%s; this host has %s' % (', '.join(different), own), 'install the same release everywhere', own)
+    if unasked:
+        return '%s on all hosts that were asked in time, not on %s' % (own, ', '.join(unasked))
     return '%s on all hosts' % own
 
 

@@ -17,7 +17,8 @@ from dom0_lib import xenstore
 
 _PROGRAM_TIMEOUT_S = 5
 _DAEMON_TIMEOUT_S = 3
-# An older one takes absolute names from a sender, which may be another tenant's means to write anywhere (CVE-2014-9512).
+# An older one takes absolute names from a sender, which may be another tenant's means to write anywhere (its NEWS for 3.1.1).  What
+# 3.1.2 mends, links that a sender has just made (CVE-2014-9512), our gate does not let through.
 _OLDEST_RSYNC = (3, 1, 1)
 _MEND = "the host's own package %s is missing or damaged: install it anew"
 _SSHD_CONFIG = paths.SSHD + '/sshd_config'
@@ -128,6 +129,8 @@ def check_console_logs(_patient):
         raise diagnosis.Unfit('whether they are on is not known: %s' % compat.to_text(error), 'see to xenstore first')
     if state.foreign:
         raise diagnosis.Unfit('; '.join(problem for problem, _ in state.foreign), '; '.join(fix for _, fix in state.foreign))
+    if state.is_shared:
+        return 'somebody else logs into %s, %d guests logged' % (paths.CONSOLE_LOGS, len(state.logged))
     if not console_logging.is_on():
         return 'off, %d guests logged until they end' % len(state.logged) if console_logging.is_tended() else 'off'
     if state.lacking:

@@ -8,6 +8,8 @@ import os
 from dom0_lib import arrivals
 from dom0_lib import diagnosis
 from dom0_lib import dom0_directories
+from dom0_lib import errors
+from dom0_lib import local_sr
 from dom0_lib import paths
 from dom0_lib import staging
 
@@ -59,7 +61,7 @@ def _check_directory(directory, may_be_on_root):
         raise diagnosis.Unfit('there is no %s' % directory.path, _PREPARE)
     if state.kind == dom0_directories.DANGLING:
         raise diagnosis.Unfit('%s leads to %s, which is not there' % (directory.path, state.target),
-                              'attach its SR (xe pbd-plug) if it is in one; else rm %s, and %s' % (directory.path, _PREPARE))
+                              'attach its SR (xe pbd-plug) if it is in one that is not; else %s' % _PREPARE)
     if state.kind == dom0_directories.OTHER:
         raise diagnosis.Unfit('%s is no directory' % directory.path, 'move it away, and %s' % _PREPARE)
     if state.is_on_root and not may_be_on_root:
@@ -82,18 +84,27 @@ def check_locks(_patient):
 
 def check_leftovers(patient):
     """What sweeps remove, and what lies in /images for long; nothing is removed here."""
-    chosen = patient.find_sr()
     found, fixes = [], []
-    for path, fix in ((chosen.path, 'call sweep of glance.py with sr_uuid=%s' % chosen.uuid),
-                      (paths.BOOT_GUEST, 'call sweep of kernel.py')):
-        names = staging.list_dead(os.path.realpath(paths.locate(path)))
+
+    def look(names, path, fix):
         if names:
             found.append('%s/%s' % (path, ', '.join(names)))
             fixes.append(fix)
-    names = arrivals.list_abandoned(_ABANDONED_S)
-    if names:
-        found.append('%s/%s' % (paths.IMAGES, ', '.join(names)))
-        fixes.append('rm -r what is left in %s, if it is of no migration that runs' % paths.IMAGES)
+    for path in (paths.IMAGES, paths.BOOT_GUEST):
+        local_sr.probe(path)
+    look(arrivals.list_abandoned(_ABANDONED_S), paths.IMAGES,
+         'rm -r what is left in %s, if it is of no migration that runs' % paths.IMAGES)
+    look(_list_dead(paths.BOOT_GUEST), paths.BOOT_GUEST, 'call sweep of kernel.py')
+    try:
+        chosen = patient.find_sr()
+        look(_list_dead(chosen.path), chosen.path, 'call sweep of glance.py with sr_uuid=%s' % chosen.uuid)
+    except errors.PluginError:
+        if not found:
+            raise
     if found:
         raise diagnosis.Unfit('calls that were killed have left %s' % '; '.join(found), '; '.join(fixes))
     return 'none'
+
+
+def _list_dead(path):
+    return staging.list_dead(os.path.realpath(paths.locate(path)))

@@ -11,6 +11,7 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import pipeline
+from dom0_lib import whole_file
 
 PLACE = 'the SR'
 # How file systems without hard links say so.
@@ -47,11 +48,7 @@ class StorageErrors(object):
 def sync(path, place=PLACE):
     """Bring a file, or the names in a directory, to the disk."""
     with StorageErrors('cannot write to %s' % place):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        whole_file.sync(path)
 
 
 class File(object):

@@ -3,6 +3,7 @@
 
 from __future__ import absolute_import, division
 
+import errno
 import os
 
 
@@ -53,5 +54,9 @@ def sync(path):
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except EnvironmentError as error:
+        # What a file system answers that cannot do it for a directory: CIFS, before Linux 4.17.
+        if error.errno != errno.EINVAL or not os.path.isdir(path):
+            raise
     finally:
         os.close(fd)

@@ -205,6 +205,8 @@ BREAKAGES = {
     "/images is on /": (_instead("/images", "mkdir {0}"), ["images"], "own file system"),
     "no /boot/guest": (_instead("/boot/guest", ""), ["boot guest"], "/boot/guest"),
     "the SR is detached": (_no_sr, ["sr", "free space", "images", "boot guest", "leftovers"], "no file based SR"),
+    "its server is away": (_program("stat", "exec sleep 100"), ["sr", "free space", "images", "boot guest", "leftovers"],
+                           "does not answer"),
     "the SR makes QCOW2": (lambda ward: ward.record("PBD", ward.pbd, device_config={"preferred-image-formats": "qcow2,vhd"}),
                            ["sr"], "qcow2"),
     "the SR is full": (lambda ward: _settings(ward, "reserve = 1", "reserve = 16000000"), ["free space"], "should have"),
@@ -260,6 +262,12 @@ def test_an_sr_that_is_none(ward):
 def test_settings_that_cannot_be_read_are_named_by_every_call(ward):
     with _settings(ward, "strict", "perhaps"), host_calls.refused("doctor", "PluginError", "dom0-plugins.conf"):
         ward.examine()
+
+
+def test_a_line_that_is_only_our_mark(ward):
+    mark = "dom0-plugins:00000000-0000-4000-8000-000000000000"
+    with _instead("/root/.ssh/authorized_keys", "cp {0}.away {0}; echo %s >> {0}" % mark)(ward):
+        assert ward.examine()["trust"]["ok"]
 
 
 def test_what_arrives_just_now_is_no_leftover(ward):

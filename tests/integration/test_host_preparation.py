@@ -25,6 +25,7 @@ PLUGIN = "dom0_host.py"
 IMAGES, BOOT_GUEST = "/images", "/boot/guest"
 MODPROBE = "/etc/modprobe.d"
 BLACKLIST = MODPROBE + "/blacklist-bridge.conf"
+LIFTED = "blacklist-bridge.conf.lifted-by-dom0-plugins"
 RULE = b"install bridge /bin/true\n"
 ALL = {"bridge": "true", "console_log": "true"}
 STEPS = [IMAGES, BOOT_GUEST, "bridge", "console log"]
@@ -98,10 +99,12 @@ class Bare(object):
         added = [self.pool.add_sr("disk %d" % number) for number in range(len(changes))]
         for sr, fields in zip(added, changes):
             self.update_sr(sr, **dict({"other_config": {}}, **fields))
-        yield added
-        for sr in added:
-            self.pool.database.destroy("PBD", self.pool.database.refs("PBD", SR=sr.ref)[0])
-            shutil.rmtree(sr.path)
+        try:
+            yield added
+        finally:
+            for sr in added:
+                self.pool.database.destroy("PBD", self.pool.database.refs("PBD", SR=sr.ref)[0])
+                shutil.rmtree(sr.path)
 
     def clear(self):
         for path in (IMAGES, BOOT_GUEST):
@@ -262,6 +265,26 @@ def test_a_directory_that_somebody_has_removed(bare):
     assert outcomes(call(bare.pool))[IMAGES] == "done" and os.path.isdir(bare.images)
 
 
+def test_a_server_that_is_away(bare):
+    """As long as a file server does not answer, neither does whoever asks for its files; here that is the child."""
+    assert outcomes(call(bare.pool))[IMAGES] == "done"
+    with bare.host.dom0.program("stat", "#!/bin/sh\nexec sleep 100\n"):
+        for function in ("prepare", "undo_prepare"):
+            step = find(call(bare.pool, function), IMAGES)
+            assert step["outcome"] == "problem" and "does not answer" in step["detail"]
+    assert os.path.isdir(bare.locate(IMAGES))
+
+
+@pytest.mark.parametrize("python", [path for _, path in host_calls.TWO_PYTHONS],
+                         ids=[version for version, _ in host_calls.TWO_PYTHONS])
+def test_a_name_of_another_encoding(python):
+    with Pool(python=python, is_prepared=False) as pool:
+        os.symlink(b"/nowhere/\xe4", pool.hosts[0].dom0.locate(IMAGES))
+        assert "/nowhere/\ufffd" in find(call(pool), IMAGES)["detail"].replace("\udce4", "\ufffd")
+        images, = [row for row in call(pool, "doctor") if row["check"] == "images"]
+        assert not images["ok"] and "/nowhere/" in images["problem"]
+
+
 # Which SR
 
 def test_the_installers_sr_before_others(bare):
@@ -299,6 +322,12 @@ def test_several_that_would_do(bare):
         assert outcomes(call(bare.pool)) == {IMAGES: "already", BOOT_GUEST: "already"}
         step = find(call(bare.pool, sr_uuid=bare.sr.uuid), IMAGES)
         assert step["outcome"] == "problem" and "not in that SR" in step["detail"] and "undo_prepare" in step["fix"]
+        assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done"
+        # Also where the link dangles: it is mended in no other SR than that.
+        call(bare.pool, sr_uuid=other.uuid)
+        os.rmdir(bare.target(IMAGES))
+        step = find(call(bare.pool, sr_uuid=bare.sr.uuid), IMAGES)
+        assert step["outcome"] == "problem" and "not in that SR" in step["detail"]
         assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done"
     with host_calls.refused("prepare", "ArgumentError", "sr_uuid", bare.sr.uuid):
         call(bare.pool, sr_uuid=str(uuid.uuid4()))
@@ -360,7 +389,7 @@ def test_killed_half_way(bare, point, number):
     assert os.listdir(bare.sr.path) == [] and not os.path.lexists(bare.locate(IMAGES))
 
 
-@pytest.mark.parametrize("point", ["directory.made", "directory.linked", "directory.removed"])
+@pytest.mark.parametrize("point", ["directory.begun", "directory.made", "directory.linked", "directory.removed"])
 def test_undone_after_it_was_killed(bare, point):
     if point == "directory.removed":
         call(bare.pool)
@@ -381,22 +410,44 @@ def test_an_error_of_the_disk_is_a_problem_of_its_step(bare, point):
 # The blacklist
 
 def test_a_blacklist_that_an_update_has_brought_back(bare):
-    bare.write_blacklist(b"# old\n" + RULE)
+    bare.write_blacklist()
     host_calls.write_file(bare.host, MODPROBE + "/other.conf", b"# not ours")
     assert outcomes(call(bare.pool, bridge="true"))["bridge"] == "done"
-    assert bare.list_modprobe() == ["blacklist-bridge.conf.lifted-by-dom0-plugins", "other.conf"]
-    bare.write_blacklist()
-    assert outcomes(call(bare.pool, bridge="true"))["bridge"] == "done"
-    assert outcomes(call(bare.pool, "undo_prepare"))["bridge"] == "done"
-    assert bare.list_modprobe() == ["blacklist-bridge.conf", "other.conf"]
-    with open(bare.locate(BLACKLIST), "rb") as source:
-        assert source.read() == RULE
+    assert bare.list_modprobe() == [LIFTED, "other.conf"]
+    for function, expected in (("prepare", LIFTED), ("undo_prepare", "blacklist-bridge.conf")):
+        bare.write_blacklist()
+        assert outcomes(call(bare.pool, function, **({"bridge": "true"} if function == "prepare" else {})))["bridge"] == "done"
+        assert bare.list_modprobe() == [expected, "other.conf"]
+        with open(bare.locate(MODPROBE + "/" + expected), "rb") as source:
+            assert source.read() == RULE
+
+
+def test_a_blacklist_of_which_there_are_two(bare):
+    """One of them is an administrator's work."""
+    bare.write_blacklist(b"# edited\n" + RULE)
     call(bare.pool, bridge="true")
-    bare.write_blacklist(b"# new\n")
+    bare.write_blacklist()
+    for steps in (call(bare.pool, bridge="true"), call(bare.pool, "undo_prepare")):
+        step = find(steps, "bridge")
+        assert step["outcome"] == "problem" and "differ" in step["detail"]
+    assert bare.list_modprobe() == ["blacklist-bridge.conf", LIFTED]
+    os.unlink(bare.locate(BLACKLIST))
     assert outcomes(call(bare.pool, "undo_prepare"))["bridge"] == "done"
     with open(bare.locate(BLACKLIST), "rb") as source:
-        assert source.read() == b"# new\n"
-    assert bare.list_modprobe() == ["blacklist-bridge.conf", "other.conf"]
+        assert source.read() == b"# edited\n" + RULE
+
+
+def test_a_host_that_has_come_to_need_the_bridge(bare):
+    """Its management network would be gone at the next boot."""
+    bare.write_blacklist()
+    call(bare.pool, bridge="true")
+    path = host_calls.write_file(bare.host, "/etc/xensource/network.conf", b"bridge\n")
+    try:
+        step = find(call(bare.pool, "undo_prepare"), "bridge")
+        assert step["outcome"] == "problem" and "network.conf" in step["detail"] and bare.list_modprobe() == [LIFTED]
+    finally:
+        os.unlink(path)
+    assert outcomes(call(bare.pool, "undo_prepare"))["bridge"] == "done"
 
 
 @pytest.mark.needs("modprobe")
@@ -425,13 +476,35 @@ def test_what_else_logs_consoles(bare):
         os.unlink(bare.locate(console_host.CRONTAB))
 
 
+def test_a_log_of_somebody_else(bare):
+    """As OpenStack's guide has it: the record alone, and a script of the administrator's."""
+    host = console_host.ConsoleHost(bare.pool)
+    os.mkdir(bare.locate(console_host.DIRECTORY))
+    host.write_log(7, b"kept")
+    with bare.host.xenstore.client() as client:
+        client.write(console_host.RECORD, console_host.VALUE)
+    try:
+        assert find(call(bare.pool, "undo_prepare"), "console log")["outcome"] == "already"
+        assert host.list_logs() == ["console.7"]
+        with bare.host.xenstore.client() as client:
+            assert client.read(console_host.RECORD) == console_host.VALUE
+        row, = [row for row in call(bare.pool, "doctor") if row["check"] == "console logs"]
+        assert row["ok"] and "somebody else" in row["found"]
+        # Turned on it is ours.
+        assert find(call(bare.pool, console_log="true"), "console log")["outcome"] == "done"
+    finally:
+        assert find(call(bare.pool, "undo_prepare"), "console log")["outcome"] == "done"
+    assert not os.path.exists(bare.locate(console_host.DIRECTORY))
+
+
 def test_a_guest_that_runs_on_when_logging_ends(bare):
     call(bare.pool, console_log="true")
     host = console_host.ConsoleHost(bare.pool)
     guest = host.start(7)
     host.write_log(7)
-    step = find(call(bare.pool, "undo_prepare"), "console log")
-    assert step["outcome"] == "done" and "until they end" in step["detail"] and host.list_logs() == ["console.7"]
+    for outcome in ("done", "already"):
+        step = find(call(bare.pool, "undo_prepare"), "console log")
+        assert step["outcome"] == outcome and "until they end" in step["detail"] and host.list_logs() == ["console.7"]
     host.end(guest)
     host.tend()
     assert find(call(bare.pool, "undo_prepare"), "console log")["outcome"] == "already"

@@ -66,3 +66,10 @@ def test_it_is_the_old_one_until_the_new_one_is_complete(path, monkeypatch):
     with pytest.raises(EnvironmentError):
         whole_file.replace(path, b'new')
     assert read(path) == b'old'
+
+
+def test_a_directory_of_a_file_system_that_cannot_sync_one():
+    """As /proc, and CIFS of old kernels; for a file that is an error."""
+    whole_file.sync('/proc')
+    with pytest.raises(EnvironmentError):
+        whole_file.sync('/proc/self/status')
