@@ -8,7 +8,7 @@ import uuid
 
 from tests.harness import database_query
 from tests.harness.failures import Failure
-from tests.harness.schema import CLASSES, NULL_REF
+from tests.harness.schema import CLASSES, NULL_REF, column_name
 
 # Fields that list what points back: (class, field) = (class that points, its field).
 _REVERSE = {
@@ -94,9 +94,22 @@ class Database(object):
             return {ref: self.record(class_name, ref) for ref in self._tables[class_name]}
 
     def records_where(self, class_name, expression):
+        """The records that a query finds.  Raises Failure INVALID_VALUE, and INTERNAL_ERROR for an unknown column."""
         matches = database_query.compile_query(expression)
-        return {ref: record for ref, record in self.records(class_name).items()
-                if matches({name: _to_text(value) for name, value in record.items()})}
+        names = {column_name(class_name, name): name for name in CLASSES[class_name].fields}
+
+        def find(column):
+            if column == "_ref":
+                return ref
+            if column not in names:
+                raise Failure("INTERNAL_ERROR", "missing field", column, "")
+            return _to_text(record[names[column]])
+
+        found = {}
+        for ref, record in self.records(class_name).items():
+            if matches(find):
+                found[ref] = record
+        return found
 
     def _stored(self, class_name, ref):
         try:
@@ -114,7 +127,13 @@ def _to_text(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "(%s)" % " ".join("('%s' '%s')" % item for item in value.items())
+        return "(%s)" % " ".join("(%s %s)" % (_quote(key), _quote(item)) for key, item in value.items())
     if isinstance(value, list):
-        return "(%s)" % " ".join("'%s'" % item for item in value)
+        return "(%s)" % " ".join(_quote(item) for item in value)
+    if isinstance(value, float):
+        return "%.18g" % value
     return str(value)
+
+
+def _quote(value):
+    return "'%s'" % str(value).replace("\\", "\\\\").replace("'", "\\'")

@@ -19,6 +19,20 @@ Field = collections.namedtuple("Field", "kind default")
 _DEFAULTS = {"string": "", "bool": False, "int": 0, "float": 0.0, "datetime": EPOCH, "ref": NULL_REF,
              "refs": [], "strings": [], "map": {}}
 
+# The namespaces of the datamodel. Clients see the names of namespace and field joined by one underscore, the database by two.
+_NAMESPACES = {
+    "task": "name", "pool": "name", "network": "name", "VDI": "name", "SR": "name", "VIF": "qos", "VBD": "qos",
+    "host": "name memory API_version", "host_metrics": "memory", "VM": "name memory VCPUs actions PV HVM",
+}
+
+
+def column_name(class_name, field):
+    """The name of a field's column in the database, which queries use: name__label for name_label."""
+    for namespace in _NAMESPACES.get(class_name, "").split():
+        if field.startswith(namespace + "_"):
+            return "%s__%s" % (namespace, field[len(namespace) + 1:])
+    return field
+
 
 def _fields(**kinds):
     fields = collections.OrderedDict(uuid=Field("string", ""))

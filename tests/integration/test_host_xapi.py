@@ -211,26 +211,6 @@ def test_records_point_to_each_other(pool, session):
     assert session.xenapi.pool.get_default_SR(pool_ref) == sr
 
 
-@pytest.mark.parametrize("query, names", [
-    ('field "name_label"="one"', ["one"]),
-    ("field 'name_label' = 'one' or field \"name_label\" = \"two\"", ["one", "two"]),
-    ('not (field "is_control_domain" = "true") and field "power_state"="Running"', ["one"]),
-    ('field "is_control_domain" = "false" and not field "name_label" = "one"', ["two"]),
-    ('true', None),
-    ('false', []),
-])
-def test_queries(pool, session, query, names):
-    pool.add_vm("one")
-    pool.add_vm("two", power_state="Halted")
-    found = sorted(record["name_label"] for record in session.xenapi.VM.get_all_records_where(query).values())
-    assert found == (names if names is not None else sorted(["one", "two", "Control domain on host: h0"]))
-
-
-@pytest.mark.parametrize("query", ['field "no_such" = "x"', 'field "uuid" =', '"', 'field "uuid" = "x" extra', "("])
-def test_query_that_is_none(session, query):
-    assert details_of(session.xenapi.VM.get_all_records_where, query)[:2] == ["INVALID_VALUE", query]
-
-
 def test_query_for_the_control_domain_as_os_xenapi_asks_it(pool, session):
     here = session.xenapi.session.get_this_host(session.handle)
     query = 'field "is_control_domain" = "true" and field "resident_on" = "%s"' % here

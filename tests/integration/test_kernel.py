@@ -22,6 +22,8 @@ MAX_CALL_S = 10
 REFUSED = "DEVICE_DETACH_REJECTED"
 # As long as an own file takes to be older than a grace of 1 s.
 AGING_S = 2.1
+# Of the files of the fixture: those that records name themselves.
+USED = ("halted", "halted ramdisk", "running", "template", "template ramdisk", "snapshot", "snapshot ramdisk", "ramdisk alone")
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +383,7 @@ def files(kernel_host):
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-    names = {what: str(uuid.uuid4()) for what in ("halted", "running", "template", "ramdisk", "unused", "linked", "pair", "kept")}
+    names = {what: str(uuid.uuid4()) for what in USED + ("unused", "linked", "pair", "kept")}
     for what, name in names.items():
         write(os.path.join(directory, name), what.encode("ascii"))
     names["linked again"] = str(uuid.uuid4())
@@ -393,11 +395,15 @@ def files(kernel_host):
         write(os.path.join(directory, name), b"not ours")
     os.symlink("vmlinuz-of-the-admin", os.path.join(directory, str(uuid.uuid4())))
     os.mkdir(os.path.join(directory, str(uuid.uuid4())))
-    kernel_host.pool.add_vm("a", power_state="Halted", PV_kernel="%s/%s" % (BOOT_GUEST, names["halted"]),
-                         PV_ramdisk="%s/%s" % (BOOT_GUEST, names["ramdisk"]))
-    kernel_host.pool.add_vm("b", PV_kernel="%s/%s" % (BOOT_GUEST, names["running"]))
-    kernel_host.pool.add_vm("c", power_state="Halted", is_a_template=True,
-                         PV_kernel="/run/sr-mount/x/os-guest-kernels/%s" % names["template"])
+    def name_in_record(label, kernel=None, ramdisk=None, where=BOOT_GUEST, **fields):
+        paths = {field: "%s/%s" % (where, names[name]) for field, name in (("PV_kernel", kernel), ("PV_ramdisk", ramdisk)) if name}
+        return kernel_host.pool.add_vm(label, **dict(paths, **fields))
+
+    halted = name_in_record("a", "halted", "halted ramdisk", power_state="Halted")
+    name_in_record("b", "running")
+    name_in_record("c", "template", "template ramdisk", "/run/sr-mount/x/kernels", is_a_template=True, power_state="Halted")
+    name_in_record("d", "snapshot", "snapshot ramdisk", is_a_snapshot=True, snapshot_of=halted, power_state="Halted")
+    name_in_record("e", ramdisk="ramdisk alone", power_state="Suspended")
     time.sleep(AGING_S)
     return names
 
@@ -410,8 +416,11 @@ def test_sweep(kernel_host, files):
     assert [entry["name"] for entry in listed["unused"]] == unused and listed["removed"] == []
     assert all(entry["why"] and entry["age_s"] >= 1 and entry["size_bytes"] > 0 for entry in listed["unused"])
     why = {entry["name"]: entry["why"] for entry in listed["kept"]}
-    assert "names it" in why[files["halted"]] and files["running"] in why[files["linked again"]]
+    assert files["running"] in why[files["linked again"]]
     assert "elsewhere" in why[files["linked"]] and "caller" in why[files["kept"]]
+
+    used = [files[what] for what in USED]
+    assert all("names it" in why[name] for name in used)
 
     before = set(os.listdir(kernel_host.directory))
     assert kernel_host.sweep(grace="1", keep=[files["kept"]], remove="true")["removed"] == unused
@@ -434,7 +443,7 @@ def test_a_new_name_is_young(kernel_host, files):
 def test_sweep_removes_nothing_when_it_cannot_ask(kernel_host, files):
     faults = kernel_host.pool.faults
     with kernel_host.unchanged():
-        for message in ("VM.get_by_uuid", "VBD.get_all_records_where", "VM.get_all_records_where"):
+        for message in ("VM.get_by_uuid", "VBD.get_all_records_where", "VM.get_all_records"):
             faults.fail(message, "INTERNAL_ERROR")
             with cases.refused("sweep", "PluginError", "INTERNAL_ERROR"):
                 kernel_host.sweep(grace="1", remove="true")
