@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import args
 from dom0_lib import compat
+from dom0_lib import text_checks
 
 _MAX_SECONDS = 24 * 3600
 _DIGITS = u'0123456789'
@@ -30,7 +31,7 @@ def _check_guest(value):
 
 
 def _check_seconds(value):
-    seconds = args.to_number(value, len(str(_MAX_SECONDS)))
+    seconds = text_checks.to_number(value, len(str(_MAX_SECONDS)))
     if seconds is None or not 1 <= seconds <= _MAX_SECONDS:
         raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_SECONDS)
     return seconds

@@ -10,10 +10,10 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import json_reply
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 # XAPI clients such as os-xenapi add the host's uuid to every call.
 _ALWAYS_IGNORED = frozenset(['host_uuid'])
-_DIGITS = '0123456789'
 _HEX_DIGITS = frozenset('0123456789abcdef')
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _HEADER_NAME_CHARACTERS = _NAME_CHARACTERS - frozenset('.')
@@ -194,7 +194,7 @@ def _check_endpoint(value):
         port = port if colon else None
     if not host:
         raise ValueError('names no host')
-    if port is not None and not (port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+    if port is not None and not 0 < (text_checks.parse_number(port, 5) or 0) < 65536:
         raise ValueError('has a port that is not a number from 1 to 65535')
     return value.rstrip(u'/')
 
@@ -251,17 +251,8 @@ def _check_truth(value):
     return _TRUTHS[value]
 
 
-def to_number(value, max_digits):
-    """The whole number that a text of decimal digits, or a number, says; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
-        return None
-    text = compat.to_text(value)
-    # Not isdigit(): it takes superscripts, which int() does not.
-    return int(text) if text and len(text) <= max_digits and not text.strip(_DIGITS) else None
-
-
 def _check_dom_id(value):
-    number = to_number(value, 5)
+    number = text_checks.to_number(value, 5)
     if number is None or number > _MAX_DOM_ID:
         raise ValueError('needs the number of a domain')
     return number

@@ -7,6 +7,7 @@ from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import net_addresses
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 _MAX_COUNT_DIGITS = 15
 _MAX_AGE_S = 10 * 365 * 24 * 3600
@@ -30,14 +31,14 @@ def _or_absent(check):
 
 
 def _check_byte_count(value):
-    count = args.to_number(value, _MAX_COUNT_DIGITS)
+    count = text_checks.to_number(value, _MAX_COUNT_DIGITS)
     if count is None or count < 1:
         raise ValueError('needs a number of bytes, at least 1')
     return count
 
 
 def _check_age(value):
-    seconds = args.to_number(value, len(str(_MAX_AGE_S)))
+    seconds = text_checks.to_number(value, len(str(_MAX_AGE_S)))
     if seconds is None or not 1 <= seconds <= _MAX_AGE_S:
         raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_AGE_S)
     return seconds
@@ -82,21 +83,21 @@ def _check_device_path(value):
 
 
 def _check_wait(value):
-    seconds = args.to_number(value, len(str(_MAX_WAIT_S)))
+    seconds = text_checks.to_number(value, len(str(_MAX_WAIT_S)))
     if seconds is None or seconds > _MAX_WAIT_S:
         raise ValueError('needs a number of seconds, at most %d' % _MAX_WAIT_S)
     return seconds
 
 
 def _check_sector(value):
-    sector = args.to_number(value, len(str(_MAX_SECTOR)))
+    sector = text_checks.to_number(value, len(str(_MAX_SECTOR)))
     if sector is None or not 1 <= sector <= _MAX_SECTOR:
         raise ValueError('needs the number of a sector, at least 1')
     return sector
 
 
 def _check_partition_number(value):
-    number = args.to_number(value, 1)
+    number = text_checks.to_number(value, 1)
     if number is None or not 1 <= number <= 4:
         raise ValueError('needs a number from 1 to 4')
     return number

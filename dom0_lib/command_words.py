@@ -3,8 +3,9 @@
 
 from __future__ import absolute_import, division
 
+from dom0_lib import text_checks
+
 _LETTERS_AND_DIGITS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789')
-_DIGITS = frozenset('0123456789')
 _NAME = _LETTERS_AND_DIGITS | frozenset('_.-')
 _ADDRESS = frozenset('0123456789abcdefABCDEF.:/')
 # The kernel's IFNAMSIZ without the final NUL.
@@ -65,7 +66,7 @@ def one_of(*texts):
 
 
 def is_number(text):
-    return 0 < len(text) <= 10 and _DIGITS.issuperset(text)
+    return text_checks.is_number(text, 10)
 
 
 def is_name(text):

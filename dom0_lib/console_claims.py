@@ -14,6 +14,7 @@ from __future__ import absolute_import, division
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import text_checks
 from dom0_lib import this_host
 from dom0_lib import xapi
 
@@ -114,7 +115,7 @@ class _Book(object):
 
     def review(self, vm_ref, record):
         """A VM that does not run keeps its claim if it is for this VM and of this boot, or another host's to look after."""
-        mark, dom_id = record['other_config'][_MARK], _parse_id(record['other_config'].get(_ID))
+        mark, dom_id = record['other_config'][_MARK], text_checks.parse_number(record['other_config'].get(_ID, ''))
         if not mark.startswith(self.host_uuid + '/'):
             return
         # It may have stopped just now, since those that run were listed.  Another VM has its id when 32,751 have been used up.
@@ -125,7 +126,7 @@ class _Book(object):
 
     def review_unmarked(self, vm_ref, record, taken):
         """The same for a claim that a client has made, of whatever host and boot: it stays if its id is none of `taken`."""
-        dom_id = _parse_id(record['other_config'][_ID])
+        dom_id = text_checks.parse_number(record['other_config'][_ID])
         if dom_id is None or dom_id in taken:
             self.disclaim(vm_ref)
         else:
@@ -142,12 +143,6 @@ class _Book(object):
 
     def _make_mark(self, record):
         return '%s/%s' % (self._boot, record['uuid'])
-
-
-def _parse_id(text):
-    if not text or len(text) > 9 or text.strip('0123456789'):
-        return None
-    return int(text)
 
 
 class _Races(object):

@@ -18,6 +18,7 @@ from dom0_lib import file_lock
 from dom0_lib import file_front
 from dom0_lib import log
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 # Above the first a log is cut to a little more than the second; console.py reads the last 102,400 bytes.
 LIMIT_BYTES = 1 << 20
@@ -74,8 +75,7 @@ def list_logs():
     with Errors('cannot list %s' % paths.CONSOLE_LOGS):
         for name in os.listdir(paths.locate(paths.CONSOLE_LOGS)):
             digits = name[len(_PREFIX):]
-            if name.startswith(_PREFIX) and 0 < len(digits) <= _MAX_DIGITS and not digits.strip('0123456789') \
-                    and str(int(digits)) == digits:
+            if name.startswith(_PREFIX) and text_checks.is_number(digits, _MAX_DIGITS) and str(int(digits)) == digits:
                 try:
                     status = os.lstat(_locate(int(digits)))
                 except EnvironmentError as error:

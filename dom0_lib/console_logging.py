@@ -22,6 +22,7 @@ from dom0_lib import console_files
 from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
+from dom0_lib import text_checks
 from dom0_lib import this_host
 from dom0_lib import whole_file
 from dom0_lib import xenstore
@@ -232,7 +233,7 @@ def list_living(store):
         names = store.list('/local/domain')
     except xenstore.NotFound:
         names = []
-    return set(int(name) for name in names if name.isdigit() and name != b'0')
+    return set(int(name) for name in names if text_checks.is_number(name) and name != b'0')
 
 
 def _forget_earlier_boots(living):

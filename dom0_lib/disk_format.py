@@ -14,6 +14,7 @@ from dom0_lib import log
 from dom0_lib import loop_device
 from dom0_lib import proc
 from dom0_lib import task_watch
+from dom0_lib import text_checks
 from dom0_lib import vbd
 
 _SECTOR_BYTES = 512
@@ -65,9 +66,9 @@ def _sfdisk():
 def _parse_version(text):
     """(major, minor) of the last word that has them: sfdisk from util-linux 2.23.2, sfdisk (util-linux 2.13-pre7)."""
     for word in reversed(text.replace('(', ' ').replace(')', ' ').replace('-', ' ').split()):
-        numbers = word.split('.')[:2]
-        if len(numbers) == 2 and all(number and not number.strip('0123456789') for number in numbers):
-            return tuple(int(number) for number in numbers)
+        numbers = tuple(text_checks.parse_number(part) for part in word.split('.')[:2])
+        if len(numbers) == 2 and None not in numbers:
+            return numbers
     raise errors.PluginError('sfdisk does not tell its version: %s' % text.strip()[:100])
 
 

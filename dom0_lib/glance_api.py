@@ -13,8 +13,10 @@ from dom0_lib import errors
 from dom0_lib import http_client
 from dom0_lib import log
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 _MAX_RECORD_BYTES = 1 << 20
+_NO_SIZE = 'the image service sent a record with a size that is no number'
 _MD5_HEX_DIGITS = 32
 # In the order of preference; Glance's own choice has been SHA-512 since its API 2.7.
 _DIGESTS = ('sha512', 'sha384', 'sha256')
@@ -67,9 +69,12 @@ class Image(object):
                 return _parse_record(response.read_all(_MAX_RECORD_BYTES))
         finally:
             response.close()
-        size = response.header('x-image-meta-size') or ''
-        return {'status': response.header('x-image-meta-status'), 'checksum': response.header('x-image-meta-checksum'),
-                'size': int(size) if size.isdigit() else None}
+        size = response.header('x-image-meta-size')
+        record = {'status': response.header('x-image-meta-status'), 'checksum': response.header('x-image-meta-checksum'),
+                  'size': text_checks.parse_number(size) if size else None}
+        if size and record['size'] is None:
+            raise errors.RetryableError(_NO_SIZE)
+        return record
 
     def open_data(self):
         """The image's Data."""
@@ -291,7 +296,7 @@ def _parse_record(data):
     if not isinstance(record, dict):
         raise errors.RetryableError('the image service sent a record that is no JSON object')
     if not isinstance(record.get('size'), compat.integer_types + (type(None),)):
-        raise errors.RetryableError('the image service sent a record with a size that is no number')
+        raise errors.RetryableError(_NO_SIZE)
     return record
 
 

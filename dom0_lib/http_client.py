@@ -12,6 +12,7 @@ from dom0_lib import args
 from dom0_lib import compat
 from dom0_lib import connection
 from dom0_lib import errors
+from dom0_lib import text_checks
 
 READ_BYTES = 256 * 1024
 # uWSGI refuses chunks of about 1 MiB and more.
@@ -206,7 +207,7 @@ class Response(object):
             raise self._broken('sent a broken header')
         version, _, rest = lines[0].partition(u' ')
         code = rest[:3]
-        if not version.startswith(u'HTTP/1.') or len(code) != 3 or not _is_number(code) or rest[3:4].strip():
+        if not version.startswith(u'HTTP/1.') or len(code) != 3 or not text_checks.is_number(code) or rest[3:4].strip():
             raise self._broken('does not speak HTTP')
         self.status = int(code)
         self._headers = {}
@@ -233,9 +234,10 @@ class Response(object):
         length = self.header(u'content-length')
         if length is None:
             return None
-        if not _is_number(length) or len(length) > 18:
+        length_bytes = text_checks.parse_number(length)
+        if length_bytes is None:
             raise self._broken('sent a content-length that is not a number')
-        return int(length)
+        return length_bytes
 
     def _begin_chunk(self):
         size = self._line().partition(b';')[0].strip(b' \t')
@@ -263,8 +265,3 @@ class Response(object):
             data, self._buffer = self._buffer[:max_bytes], self._buffer[max_bytes:]
             return data
         return self._connection.receive(max_bytes)
-
-
-def _is_number(text):
-    # Not isdigit(), which takes the superscript digits of Latin-1 for numbers.
-    return bool(text) and all(u'0' <= c <= u'9' for c in text)

@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import args
 from dom0_lib import compat
+from dom0_lib import text_checks
 
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
@@ -22,7 +23,7 @@ def is_label(text):
     uuid, separator, number = text.partition(_EPHEMERAL)
     if not args.is_uuid(uuid):
         return False
-    return not separator or (args.to_number(number, _MAX_EPHEMERAL_DIGITS) is not None and number[0] != u'0')
+    return not separator or (text_checks.to_number(number, _MAX_EPHEMERAL_DIGITS) is not None and number[0] != u'0')
 
 
 def _check_label(value):
@@ -42,7 +43,7 @@ def _check_host(value):
         raise ValueError('needs a name, an address of IPv4, or one of IPv6, and no more than a port after it')
     if port is None:
         return name, None
-    number = args.to_number(port, 5)
+    number = text_checks.to_number(port, 5)
     if number is None or not 0 < number < 65536:
         raise ValueError('has a port that is not a number from 1 to 65535')
     return name, None if number in _XAPI_PORTS else number
@@ -63,7 +64,7 @@ def _split_host(text):
 def _check_place(value):
     if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
         raise ValueError('needs a number')
-    number = args.to_number(value, 2)
+    number = text_checks.to_number(value, 2)
     if number is None or number > _MAX_PLACE:
         raise ValueError('needs a number from 0, the leaf, to %d' % _MAX_PLACE)
     return number

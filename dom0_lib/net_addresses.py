@@ -3,7 +3,8 @@
 
 from __future__ import absolute_import, division
 
-_DIGITS = u'0123456789'
+from dom0_lib import text_checks
+
 _HEX_DIGITS = u'0123456789abcdefABCDEF'
 _GROUPS = 8
 
@@ -15,10 +16,10 @@ def parse_ipv4(text):
         return None
     bits = 0
     for part in parts:
-        # Not isdigit(): it takes superscripts, which int() does not.
-        if not 0 < len(part) <= 3 or part.strip(_DIGITS) or int(part) > 255 or part != str(int(part)):
+        number = text_checks.parse_number(part, 3)
+        if number is None or number > 255 or part != str(number):
             return None
-        bits = bits << 8 | int(part)
+        bits = bits << 8 | number
     return bits
 
 

@@ -6,6 +6,7 @@ from __future__ import absolute_import, division
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 # Behind the interface's name: eight columns for what dom0 has received, eight for what it has sent; bytes come first.
 _RECEIVED, _SENT = 1, 9
@@ -26,7 +27,7 @@ def fetch_bandwidth(_session_ref, dom_id):
         if len(fields) <= _SENT or not fields[0].startswith(prefix):
             continue
         domain, _, number = fields[0][3:].partition('.')
-        if not domain.isdigit() or not number.isdigit():
+        if not text_checks.is_number(domain) or not text_checks.is_number(number):
             continue
         try:
             received, sent = int(fields[_RECEIVED]), int(fields[_SENT])

@@ -10,6 +10,7 @@ from __future__ import absolute_import, division
 from dom0_lib import args
 from dom0_lib import command_words
 from dom0_lib import compat
+from dom0_lib import text_checks
 
 _MAX_TEXT_LENGTH = 255
 _TEXT_CHARACTERS = frozenset(u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:@+')
@@ -41,7 +42,7 @@ def _check_mac(value):
 
 
 def _check_delay(value):
-    delay = args.to_number(value, 2)
+    delay = text_checks.to_number(value, 2)
     if delay is None or delay > _MAX_DELAY:
         raise ValueError('needs a number of seconds from 0 to %d' % _MAX_DELAY)
 

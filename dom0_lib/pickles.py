@@ -15,6 +15,7 @@ from __future__ import absolute_import, division
 import _codecs
 
 from dom0_lib import compat
+from dom0_lib import text_checks
 
 # More than fits into an argument of a process.  The worst of this size takes 40 MiB and half a second to refuse; eight times as
 # much took 300 MiB, or 25 s with keys of equal hash.
@@ -210,7 +211,7 @@ class _Reader(object):
         """The number of a stored value."""
         digits = self._line()
         # Other readers take any number, and make room for as many values as it says.
-        if not digits.isdigit() or len(digits) > _MAX_PLACE_LENGTH or digits[:1] == b'0' and len(digits) > 1:
+        if not text_checks.is_number(digits, _MAX_PLACE_LENGTH) or digits[:1] == b'0' and len(digits) > 1:
             raise PickleError('is damaged')
         return digits
 

@@ -12,6 +12,7 @@ from dom0_lib import diagnosis
 from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import proc
+from dom0_lib import text_checks
 from dom0_lib import xapi
 from dom0_lib import xenstore
 
@@ -68,8 +69,8 @@ def check_rsync(_patient):
 def _parse_version(text):
     words = text.split()
     parts = words[0].lstrip('v').split('.') if words else []
-    numbers = [part.partition('p')[0] for part in parts]
-    return tuple(int(number) for number in numbers) if numbers and all(number.isdigit() for number in numbers) else None
+    numbers = tuple(text_checks.parse_number(part.partition('p')[0]) for part in parts)
+    return numbers if numbers and None not in numbers else None
 
 
 def check_ssh(_patient):
@@ -107,7 +108,7 @@ def _read_port():
         with open(paths.locate(_SSHD_CONFIG), 'rb') as source:
             for line in source.read(_MAX_CONFIG_BYTES).decode('utf-8', 'replace').splitlines():
                 words = line.replace('=', ' ').split()
-                if len(words) > 1 and words[0].lower() == 'port' and words[1].isdigit():
+                if len(words) > 1 and words[0].lower() == 'port' and text_checks.is_number(words[1], 5):
                     return int(words[1])
     except EnvironmentError:
         pass  # it is there with sshd, and it is sshd that is asked

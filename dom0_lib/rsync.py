@@ -22,6 +22,7 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import proc
+from dom0_lib import text_checks
 
 PARTIAL_DIR = '.dom0-plugins-partial'
 # What dom0_lib.arrival_gate answers to all that it does not know.
@@ -198,6 +199,6 @@ class _Progress(object):
     def take(self, data):
         self._end = (self._end + data)[-self._LINE_BYTES:]
         words = self._end.rpartition(b'%')[0].split()
-        if words and words[-1].isdigit():
+        if words and text_checks.is_number(words[-1], 3):
             self.has_moved = True
             self._report(min(1.0, int(words[-1]) / 100))

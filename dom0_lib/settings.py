@@ -36,6 +36,7 @@ import io
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 _TRUTHS = {'yes': True, 'true': True, 'on': True, '1': True, 'no': False, 'false': False, 'off': False, '0': False}
 _MAX_SECONDS = 7 * 24 * 3600
@@ -99,10 +100,10 @@ class Settings(object):
 
     def _number(self, section, name, default, lowest, highest):
         text = self._text(section, name, str(default))
-        # Not isdigit(): it takes superscripts, which int() does not.
-        if text.strip('0123456789') or len(text) > 9 or not lowest <= int(text) <= highest:
+        number = text_checks.parse_number(text, 9)
+        if number is None or not lowest <= number <= highest:
             raise _wrong(section, name, 'needs a whole number from %d to %d' % (lowest, highest))
-        return int(text)
+        return number
 
     def _truth(self, section, name, default):
         text = self._text(section, name, 'yes' if default else 'no').lower()

@@ -15,6 +15,7 @@ from __future__ import absolute_import, division
 import struct
 
 from dom0_lib import errors
+from dom0_lib import text_checks
 
 BLOCK_BYTES = 512
 MAX_MEMBERS = 64
@@ -151,9 +152,9 @@ class Reader(object):
             return
         self._pax = {}
         if 'size' in records:
-            if not records['size'].isdigit() or len(records['size']) > 18:
+            self._pax['size'] = text_checks.parse_number(records['size'])
+            if self._pax['size'] is None:
                 raise errors.InvalidImage('the archive has a pax size that is not a number')
-            self._pax['size'] = int(records['size'])
         if 'path' in records:
             self._pax['path'] = records['path']
 
@@ -234,7 +235,7 @@ def _read_pax(data):
     records = {}
     while data:
         digits, space, _ = data.partition(b' ')
-        length = int(digits) if space and digits.isdigit() and len(digits) < 8 else 0
+        length = space and text_checks.parse_number(digits, 7) or 0
         key, equals, value = data[len(digits) + 1:length - 1].partition(b'=')
         if not equals or length > len(data) or data[length - 1:length] != b'\n':
             raise errors.InvalidImage('the archive has a damaged pax header')

@@ -9,6 +9,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import text_checks
 from dom0_lib import xenstore_link
 
 MAX_VALUE_BYTES = 2048
@@ -240,9 +241,9 @@ class Transaction(Operations):
 
     def __enter__(self):
         number = self._send(xenstore_link.TRANSACTION_START, b'\0', 'begin a transaction').rstrip(b'\0')
-        if not number.isdigit() or len(number) > 10:
+        self._transaction_id = text_checks.parse_number(number, 10)
+        if self._transaction_id is None:
             raise self._link.fail('gave a transaction no number')
-        self._transaction_id = int(number)
         return self
 
     def __exit__(self, kind, value, traceback):

@@ -197,6 +197,16 @@ def garbage_for_a_status_line(scene):
     return scene.good(faults.GarbageStatus(path="/file$"))
 
 
+@refused("RetryableError", "sent a content-length that is not a number")
+def a_length_that_only_looks_like_a_number(scene):
+    return scene.good(faults.GarbageStatus(b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nxx", path="/file$"))
+
+
+@refused("RetryableError", "does not speak HTTP")
+def a_status_that_only_looks_like_a_number(scene):
+    return scene.good(faults.GarbageStatus(b"HTTP/1.1 20\xb2 OK\r\n\r\n", path="/file$"))
+
+
 @refused("RetryableError", "sent a chunk without a size")
 def broken_chunks_every_time(scene):
     return scene.good(faults.BadChunk(at=0, path="/file$", times=None))

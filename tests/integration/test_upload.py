@@ -314,6 +314,17 @@ def test_image_that_takes_no_data(site, disk, status, api_version):
     assert [request.method for request in site.service.requests] in (["GET"], ["HEAD"])
 
 
+@pytest.mark.parametrize("size", [b"\xb2", b"-1", b"9" * 19, b"9" * 5000])
+def test_size_that_is_no_number(site, disk, size):
+    """isdigit() takes \xb2, a superscript two in Latin-1, and int() does not."""
+    image = site.service.add_image()
+    answer = b"HTTP/1.1 200 OK\r\nx-image-meta-status: queued\r\nx-image-meta-size: %s\r\n\r\n" % size
+    site.service.faults.append(faults.GarbageStatus(answer, method="HEAD", path=image.id))
+    expect_refusal(site, image.id, [disk], "RetryableError", "a size that is no number", api_version=1)
+    assert image.status == "queued"
+    assert [request.method for request in site.service.requests] == ["HEAD"]
+
+
 @pytest.mark.parametrize("limits", [{"image_size_cap": 1 << 20}, {"user_storage_quota": 1 << 20}], ids=["cap", "quota"])
 def test_too_big(upload_pool, new_service, limits):
     site = cases.Site(upload_pool, new_service(**limits), upload_pool.add_sr())

@@ -18,6 +18,7 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 # of later ones; so the calls of L4 never import each other. A new module needs a place here.
 ROWS = [
     ('L0', ['compat', 'errors', 'paths']),
+    ('L1', ['text_checks']),
     ('L1', ['command_words', 'json_reply', 'net_addresses']),
     ('L1', ['args', 'block_deflate', 'faults', 'file_front', 'file_lock', 'log', 'pickles', 'settings', 'termination', 'whole_file', 'wire']),
     ('L1', ['agent_args', 'boot_args', 'host_args', 'move_args', 'network_commands', 'record_args', 'trust_args']),

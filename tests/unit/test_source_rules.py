@@ -42,6 +42,11 @@ def list_annotations(tree):
     return ["line %d" % node.lineno for node in annotated]
 
 
+def list_digit_methods(tree):
+    return ["line %d" % node.lineno for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in ("isdigit", "isdecimal", "isnumeric")]
+
+
 @pytest.mark.parametrize("path", EVERYTHING)
 def test_a_file_names_its_licence(path):
     lines = read(path).splitlines()
@@ -66,7 +71,13 @@ def test_dom0_code_means_the_same_on_both_pythons(path):
         assert [alias.name for alias in statements[0].names][:2] == FUTURE_NAMES
 
 
+@pytest.mark.parametrize("path", DOM0_CODE)
+def test_dom0_code_asks_one_module_whether_a_text_is_a_number(path):
+    assert not list_digit_methods(ast.parse(read(path))), "use text_checks: isdigit() takes superscripts, which int() does not"
+
+
 def test_the_rules_see_what_they_forbid():
     assert list_strings_with_code(ast.parse("name = f'{1}'")) == ["line 1"]
     assert list_annotations(ast.parse("def send(data: bytes): pass\ndef stop() -> None: pass\nsize: int = 1")) == [
         "line 2", "line 3", "line 1"]
+    assert list_digit_methods(ast.parse("a.isdigit()\nfilter(str.isdecimal, b)")) == ["line 1", "line 2"]
