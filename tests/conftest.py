@@ -14,7 +14,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENVIRONMENTS = os.path.join(CHECKOUT, '.venvs')
 IN_CI = os.environ.get('CI') == 'true'
 
-# A skip that hides nothing: the case does not exist on this Python, or its input is not part of the repository.
+# A skip that hides nothing: the case does not exist on this Python or this machine.
 NOT_APPLICABLE = 'not applicable: '
 
 if sys.version_info < (3, 8):

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our reader, our checks and the stand-in for vhd-util, held to files that the real vhd-util made or damaged.
 
-The corpus is no part of the repository: DOM0_VHD_CORPUS names its archive or directory, ../shared/vhd-corpus.tar.xz beside
-the checkout is looked for otherwise.
+tests/data/vhd-corpus/README.md tells where the files come from.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import tarfile
@@ -14,11 +12,11 @@ import tarfile
 import pytest
 
 from dom0_lib import vhd_check
-from tests.conftest import CHECKOUT, IN_CI
+from tests.conftest import CHECKOUT
 from tests.harness import vhd_reader
 from tests.harness import vhd_util
 
-_CORPUS = pathlib.Path(os.environ.get('DOM0_VHD_CORPUS') or os.path.join(CHECKOUT, '../shared/vhd-corpus.tar.xz'))
+_CORPUS = pathlib.Path(CHECKOUT, 'tests/data/vhd-corpus')
 # When the corpus was made: later than every timestamp in it that is not meant to be in the future.
 _NOW = 1795329000
 _DEADLINE_S = 60
@@ -56,35 +54,23 @@ _PROBLEMS = {
 _NOT_OURS = 'traversal/sr/raw_etc_passwd.vhd'
 
 
-def _read_index():
-    if _CORPUS.is_dir():
-        return json.loads((_CORPUS / 'INDEX.json').read_text(encoding='utf-8'))['files']
-    if not _CORPUS.exists():
-        return {}
-    with tarfile.open(str(_CORPUS)) as archive:
-        return json.loads(archive.extractfile('vhd-corpus/INDEX.json').read().decode('utf-8'))['files']
-
-
-_FILES = _read_index()
+_FILES = json.loads((_CORPUS / 'INDEX.json').read_text(encoding='utf-8'))['files']
 _READABLE = [name for name in _FILES if 'sha256' in _FILES[name]['guest'] and name != _NOT_OURS]
 _UNREADABLE = [name for name in _FILES if 'unreadable' in _FILES[name]['guest']]
 
 
-def test_the_corpus_is_here():
-    if not _FILES and not IN_CI:
-        pytest.skip('no corpus at %s (DOM0_VHD_CORPUS)' % _CORPUS)
-    assert len(_FILES) == 48
-
-
 @pytest.fixture(scope='session')
 def corpus(tmp_path_factory):
-    if _CORPUS.is_dir():
-        return _CORPUS
     directory = tmp_path_factory.mktemp('corpus')
-    with tarfile.open(str(_CORPUS)) as archive:
+    with tarfile.open(str(_CORPUS / 'files.tar.xz')) as archive:
         archive.extraction_filter = staticmethod(lambda member, path: member)
         archive.extractall(str(directory))
     return directory / 'vhd-corpus'
+
+
+def test_the_corpus_is_whole(corpus):
+    sizes = {str(path.relative_to(corpus)): path.stat().st_size for path in corpus.rglob('*') if path.is_file()}
+    assert sizes == {name: entry['size'] for name, entry in _FILES.items()} and len(sizes) == 48
 
 
 @pytest.fixture(scope='session')
@@ -94,12 +80,7 @@ def environment(tmp_path_factory):
     return {'PATH': '%s:/sbin:/usr/sbin:/bin:/usr/bin' % bin_dir, 'VHD_UTIL_NOW': str(_NOW), 'VHD_UTIL_RETRY_SLEEP_S': '0'}
 
 
-def parametrize(names):
-    """One test for each file; one that does nothing where there is no corpus, which the first test reports."""
-    return pytest.mark.parametrize('name', names or [pytest.param(None, marks=pytest.mark.skip('no corpus'))])
-
-
-@parametrize(list(_FILES))
+@pytest.mark.parametrize('name', list(_FILES))
 def test_stand_in_answers_like_vhd_util(name, corpus, environment):
     path = corpus / name
     for command, recorded in _FILES[name]['cmd'].items():
@@ -115,7 +96,7 @@ def test_stand_in_answers_like_vhd_util(name, corpus, environment):
             expected, recorded['stderr'], recorded['rc']), command
 
 
-@parametrize(list(_FILES))
+@pytest.mark.parametrize('name', list(_FILES))
 def test_checks_agree_with_vhd_util(name, corpus):
     with open(str(corpus / name), 'rb') as fileobj:
         found = {problem.name for problem in vhd_check.find_problems(fileobj, now=_NOW)}
@@ -125,7 +106,7 @@ def test_checks_agree_with_vhd_util(name, corpus):
         assert bool(found) == (recorded['rc'] != 0)
 
 
-@parametrize(_READABLE)
+@pytest.mark.parametrize('name', _READABLE)
 def test_reader_agrees_with_vhd_util(name, corpus):
     guest = _FILES[name]['guest']
     with vhd_reader.open_chain(corpus / name) as chain:
@@ -133,13 +114,13 @@ def test_reader_agrees_with_vhd_util(name, corpus):
     assert vhd_reader.digest(corpus / name) == guest['sha256']
 
 
-@parametrize(_UNREADABLE)
+@pytest.mark.parametrize('name', _UNREADABLE)
 def test_reader_refuses_what_cannot_be_read(name, corpus):
     with pytest.raises(OSError):
         vhd_reader.digest(corpus / name)
 
 
-@parametrize([name for name in _READABLE if name.startswith('chain/')])
+@pytest.mark.parametrize('name', [name for name in _READABLE if name.startswith('chain/')])
 def test_reader_takes_an_explicit_chain(name, corpus):
     depth = int(pathlib.Path(name).stem)
     paths = [corpus / 'chain' / ('%d.vhd' % number) for number in range(depth, 3)]
