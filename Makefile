@@ -7,6 +7,9 @@ ARGS ?=
 # Seconds for each target of `make fuzz`.
 TIME ?= 60
 
+# The module of `make mutate`.
+MODULE ?=
+
 # The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
 PYTHON ?= /usr/bin/python3
 
@@ -16,7 +19,7 @@ RUN = @python3 -E -B -m tests.run
 # What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
-.PHONY: help demo test compat check lint sim bench fuzz docs install tarball rpm suppack check-suppack clean
+.PHONY: help demo test compat check lint sim bench fuzz mutate docs install tarball rpm suppack check-suppack clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +50,9 @@ docs: ## write the replies in docs/WIRE.md anew, from the simulated host
 
 fuzz: ## fuzz all that reads what others send, TIME= seconds (60) for each target; ARGS=--help
 	$(RUN) fuzz --time $(TIME) $(ARGS)
+
+mutate: ## do the tests bite? mutants of MODULE=dom0_lib/....py against the tests that see it; ARGS=--help
+	$(RUN) mutate $(MODULE) $(ARGS)
 
 install: ## put the plug-ins into DESTDIR/etc/xapi.d/plugins for PYTHON (DESTDIR=/ PYTHON=/usr/bin/python3)
 	@python3 -E -B packaging/install_tree.py --destdir "$(DESTDIR)/" --python "$(PYTHON)"

@@ -9,6 +9,7 @@
     python3 -m tests.run docs               the examples in docs/WIRE.md, run and written anew
     python3 -m tests.run bench ...          the benchmarks, with tests.bench's options, on every dom0 Python
     python3 -m tests.run fuzz ...           fuzzing, with the options of tests.security.fuzz
+    python3 -m tests.run mutate ...         mutants of a module, with the options of tests.run.mutate
 """
 
 import concurrent.futures
@@ -102,6 +103,13 @@ def bench(arguments):
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
     _execute("host", ["tests.bench"] + arguments)
+
+
+def mutate(arguments):
+    left_out = _prepare_tools() + _prepare_environments()[1]
+    if left_out:
+        print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
+    _execute("host", ["tests.run.mutate"] + arguments)
 
 
 def _prepare_tools():
@@ -199,6 +207,8 @@ def main(arguments):
             return bench(arguments[1:])
         if arguments[:1] == ["fuzz"]:
             return fuzz(arguments[1:])
+        if arguments[:1] == ["mutate"]:
+            return mutate(arguments[1:])
         if len(arguments) == 1 and arguments[0] in COMMANDS:
             return COMMANDS[arguments[0]]()
     except environments.EnvironmentFailed as error:

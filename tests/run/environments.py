@@ -19,7 +19,8 @@ from tests.run import interpreters
 from tests.run import system_tools
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ENVIRONMENTS = os.path.join(CHECKOUT, ".venvs")
+ENVIRONMENTS_NAME = ".venvs"
+ENVIRONMENTS = os.path.join(CHECKOUT, ENVIRONMENTS_NAME)
 STAMP = ".ready"
 
 # What an environment starts with: these Pythons run no later pip, and with an earlier one they are handed packages that
