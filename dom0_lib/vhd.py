@@ -56,6 +56,8 @@ FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 BLKTAP_CREATOR = b'tap\0'
 BLKTAP_VERSION = 0x00010003
 BATMAP_VERSION = 0x00010002
+# blktap lets the data of each block begin a page, which tapdisk writes as a whole.
+BLKTAP_PAGE_SECTORS = 8
 
 MACX, W2KU, W2RU = b'MacX', b'W2ku', b'W2ru'
 NO_PLATFORM = b'\0\0\0\0'
@@ -209,9 +211,14 @@ class Footer(_Checksummed):
         return self.cylinders * self.heads * self.sectors_per_track * SECTOR_SIZE
 
     @property
+    def of_blktap(self):
+        """Whether blktap takes the file for its own: it compares three letters of the creator."""
+        return self.creator[:3] == BLKTAP_CREATOR[:3]
+
+    @property
     def has_blktap_batmap(self):
-        """True or False; None when only the bytes after the BAT can tell (version 1.1 may have been upgraded from 0.1)."""
-        if self.disk_type not in (DYNAMIC, DIFFERENCING) or self.creator != BLKTAP_CREATOR:
+        """True or False; None when only the bytes after the BAT can tell, which blktap asks at every open (before version 1.2)."""
+        if self.disk_type not in (DYNAMIC, DIFFERENCING) or not self.of_blktap:
             return False
         if self.creator_version >= 0x00010002:
             return True
@@ -269,6 +276,11 @@ class Header(_Checksummed):
     def bat_end(self):
         """Where blktap puts the batmap's header."""
         return self.table_offset + self.bat_size
+
+    @property
+    def batmap_size_sectors(self):
+        """Sectors of the map that blktap makes for the BAT."""
+        return max(1, -(-self.max_bat_entries // (8 * SECTOR_SIZE)))
 
     @property
     def bitmap_size(self):

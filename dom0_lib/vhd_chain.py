@@ -226,16 +226,21 @@ def relink(area, names, uuids):
         faults.point('chain.shown')
         vhd_util.check(area.join(name), name)
     for child, parent in zip(files, files[1:] + [None]):
-        _check_link(area.join(child), parent)
+        _check_result(area.join(child), child, parent)
         storage_file.sync(area.join(child))
     storage_file.sync(area.path)
     faults.point('chain.synced')
 
 
-def _check_link(path, parent):
+def _check_result(path, name, parent):
+    """vhd-util may have moved metadata: a locator that it misses it puts behind the blocks."""
     with storage_file.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
-        found = set(locator.path for locator in vhd.read_metadata(fileobj).locators)
+        metadata = vhd.read_metadata(fileobj)
+        problems = vhd_check.find_problems(fileobj, metadata)
+    found = set(locator.path for locator in metadata.locators)
     expected = set(['./%s' % parent] if parent else [])
     if found != expected:
         raise errors.UnsafeImage('after relinking a VHD names %s as its parent instead of %s' % (
             sorted(map(str, found)) or 'nothing', parent or 'nothing'))
+    if problems:
+        raise errors.UnsafeImage('after relinking %s: %s' % (name, '; '.join(problem.text for problem in problems)))

@@ -7,27 +7,20 @@ for the blocks of a 2 TiB disk, and time is linear in the BAT.
 
 from __future__ import absolute_import, division
 
-import array
+import binascii
 import collections
 import time
 
 from dom0_lib import vhd
+from dom0_lib import vhd_layout
 
 # XenServer's limit for a VHD disk, and the largest that qemu-img makes.
 MAX_DISK_SIZE = 2040 * 1024 ** 3
-# Metadata may be preallocated for growth (vhd-util create -S), but a BAT never needs more than 2 TiB of blocks.
-MAX_BAT_ENTRIES = 2 * 1024 ** 4 // vhd.BLOCK_SIZE
 # vhd-util tolerates this much difference between two clocks.
 CLOCK_SLACK_S = 1800
-# Blocks may be aligned, and one may have been allocated just before a crash; more than that between the last block and
-# the footer belongs to nobody.
-MAX_TRAILING_GAP = vhd.BLOCK_SIZE + 64 * 1024
 
 # name: which check failed, for code that can repair it; text: one line for people.
 Problem = collections.namedtuple('Problem', 'name text')
-
-# A part of the file that blocks and other parts must keep out of; bytes.
-_Region = collections.namedtuple('_Region', 'name start end')
 
 
 def find_problems(fileobj, metadata=None, now=None):
@@ -59,8 +52,8 @@ def find_problems(fileobj, metadata=None, now=None):
 def largest_file(disk_bytes):
     """The bytes that the file of a sound disk of this size cannot exceed."""
     blocks = -(-disk_bytes // vhd.BLOCK_SIZE)
-    # Metadata preallocated for growth, and the gap that _check_blocks allows.
-    return blocks * (vhd.BLOCK_SIZE + 4096) + 8 * MAX_BAT_ENTRIES + 2 * MAX_TRAILING_GAP
+    # Metadata preallocated for growth, and the gap that vhd_layout.check_blocks allows.
+    return blocks * (vhd.BLOCK_SIZE + 4096) + 8 * vhd_layout.MAX_BAT_ENTRIES + 2 * vhd_layout.MAX_TRAILING_GAP
 
 
 class _Disk(object):
@@ -78,22 +71,6 @@ class _Disk(object):
     @property
     def block_size_supported(self):
         return self.header.block_size == vhd.BLOCK_SIZE
-
-    @property
-    def regions(self):
-        """The regions of metadata, in file order."""
-        header = self.header
-        regions = [_Region('backup footer', 0, vhd.FOOTER_SIZE),
-                   _Region('header', self.footer.data_offset, self.footer.data_offset + vhd.HEADER_SIZE),
-                   _Region('BAT', header.table_offset, header.bat_end)]
-        if self.batmap:
-            start = self.batmap.offset
-            regions.append(_Region('batmap header', header.bat_end, header.bat_end + vhd.BATMAP_HEADER_SIZE))
-            regions.append(_Region('batmap', start, start + self.batmap.size_sectors * vhd.SECTOR_SIZE))
-        for locator in self.metadata.locators:
-            start = locator.data_offset
-            regions.append(_Region('parent locator %d' % locator.index, start, start + locator.space_bytes))
-        return sorted(regions, key=lambda region: region.start)
 
 
 def _check_footer_copies(disk):
@@ -116,7 +93,10 @@ def _check_footer_fields(disk):
         yield 'footer_version', 'file format version 0x%08x instead of 1.0' % footer.version
     if not footer.features & vhd.FEATURE_RESERVED or footer.features & ~(vhd.FEATURE_RESERVED | vhd.FEATURE_TEMPORARY):
         yield 'features', 'unknown features 0x%08x' % footer.features
-    if footer.creator == vhd.BLKTAP_CREATOR and not 0x00010000 <= footer.creator_version <= vhd.BLKTAP_VERSION:
+    if footer.of_blktap and footer.creator != vhd.BLKTAP_CREATOR:
+        yield 'creator', 'the creator 0x%s is not that of blktap, which would take the file for its own' % (
+            binascii.hexlify(footer.creator).decode('ascii'))
+    if footer.of_blktap and not 0x00010000 <= footer.creator_version <= vhd.BLKTAP_VERSION:
         yield 'creator_version', 'written by version 0x%08x of blktap, which this one cannot read' % footer.creator_version
     if footer.disk_type not in (vhd.FIXED, vhd.DYNAMIC, vhd.DIFFERENCING):
         yield 'disk_type', 'disk type %d is not fixed, dynamic or differencing' % footer.disk_type
@@ -182,43 +162,12 @@ def _check_header_fields(disk):
 
 def _check_bat_size(disk):
     entries = disk.header.max_bat_entries
-    if entries > MAX_BAT_ENTRIES:
-        yield 'bat_size', 'a BAT of %d entries is beyond the limit of %d' % (entries, MAX_BAT_ENTRIES)
+    if entries > vhd_layout.MAX_BAT_ENTRIES:
+        yield 'bat_size', 'a BAT of %d entries is beyond the limit of %d' % (entries, vhd_layout.MAX_BAT_ENTRIES)
     # vhd-util counts in its own block size; a header with another is reported already.
     needed = -(-disk.footer.current_size // vhd.BLOCK_SIZE)
     if entries < needed:
         yield 'bat_size', 'a BAT of %d entries is too small for the disk, which has %d blocks' % (entries, needed)
-
-
-def _check_regions(disk):
-    furthest = None
-    for region in disk.regions:
-        if region.start % vhd.SECTOR_SIZE:
-            yield 'metadata_unaligned', 'the %s at byte %d does not begin a sector' % (region.name, region.start)
-        if region.end > disk.data_end:
-            yield 'metadata_outside_file', 'the %s reaches to byte %d, but the file has data only to byte %d' % (
-                region.name, region.end, disk.data_end)
-        if furthest and furthest.end > region.start:
-            yield 'metadata_overlap', 'the %s at byte %d lies over the %s, which ends at byte %d' % (
-                region.name, region.start, furthest.name, furthest.end)
-        if furthest is None or region.end > furthest.end:
-            furthest = region
-
-
-def _check_batmap(disk):
-    if not disk.batmap:
-        if disk.footer.has_blktap_batmap:
-            yield 'batmap_missing', 'the batmap is missing at byte %d, where blktap puts it' % disk.header.bat_end
-        return
-    batmap, entries = disk.batmap, disk.header.max_bat_entries
-    size = batmap.size_sectors * vhd.SECTOR_SIZE
-    if size * 8 < entries or size > vhd.round_up(MAX_BAT_ENTRIES // 8, vhd.SECTOR_SIZE):
-        yield 'batmap_size', 'a batmap of %d bytes does not fit a BAT of %d entries' % (size, entries)
-    elif batmap.offset + size <= disk.data_end:
-        found = vhd.compute_checksum(vhd.read_exactly(disk.fileobj, batmap.offset, size))
-        if found != batmap.checksum:
-            yield 'batmap_checksum', 'the batmap should have checksum 0x%08x, its bytes have 0x%08x' % (
-                batmap.checksum, found)
 
 
 def _check_locators(disk):
@@ -233,67 +182,6 @@ def _check_locators(disk):
         codes.add(locator.code)
 
 
-def _check_blocks(disk):
-    """Every block lies inside the file, clear of the metadata and of every other block; the footer follows the last."""
-    header = disk.header
-    if not disk.block_size_supported or header.max_bat_entries > MAX_BAT_ENTRIES or header.bat_end > disk.data_end:
-        # Reported by other checks; this BAT cannot be followed.
-        return
-    length = (header.bitmap_size + header.block_size) // vhd.SECTOR_SIZE
-    starts, outside, overlapping = _place_blocks(disk, length)
-    if outside:
-        yield 'block_outside_file', 'blocks outside the file: %d, the first is block %d' % (len(outside), outside[0])
-    if overlapping:
-        yield 'block_overlap', 'blocks over other blocks: %d, the first is block %d' % (
-            len(overlapping), overlapping[0])
-    previous, near = -length, 0
-    for start in starts:
-        if start:
-            if start - previous < length:
-                near += 1
-            previous = start
-    if near:
-        yield 'block_overlap', 'blocks that reach into the next: %d' % near
-    for region in disk.regions:
-        if _overlaps_block(region, starts, length):
-            yield 'block_overlaps_metadata', 'a block lies over the %s' % region.name
-    data_end = max([(previous + length) * vhd.SECTOR_SIZE] + [region.end for region in disk.regions])
-    if disk.data_end - data_end > MAX_TRAILING_GAP:
-        yield 'file_end', 'the file goes on for %d bytes after its last block' % (disk.data_end - data_end)
-
-
-def _place_blocks(disk, length):
-    """(starts, indices of blocks outside the file, indices of blocks over another one); `length` of a block in sectors.
-
-    starts[i] is the sector of the block that begins in the i-th window as long as a block, or 0, the backup footer's
-    sector, if none does.  Two blocks in one window overlap; otherwise only neighbours can.
-    """
-    last_start = disk.data_end // vhd.SECTOR_SIZE - length
-    starts = array.array('I', [0]) * (max(0, min(last_start, vhd.UNUSED_ENTRY)) // length + 1)
-    outside, overlapping = array.array('I'), array.array('I')
-    for first, entries in vhd.read_bat(disk.fileobj, disk.header):
-        if entries.count(vhd.UNUSED_ENTRY) == len(entries):
-            continue
-        for block, entry in enumerate(entries, first):
-            if entry == vhd.UNUSED_ENTRY:
-                continue
-            if not 0 < entry <= last_start:
-                outside.append(block)
-                continue
-            window = entry // length
-            if starts[window]:
-                overlapping.append(block)
-            else:
-                starts[window] = entry
-    return starts, outside, overlapping
-
-
-def _overlaps_block(region, starts, length):
-    """Whether one of the blocks that _place_blocks found lies over a region."""
-    first, end = region.start // vhd.SECTOR_SIZE, vhd.round_up(region.end, vhd.SECTOR_SIZE) // vhd.SECTOR_SIZE
-    window, last_window = max(0, first // length - 1), min(end // length, len(starts) - 1)
-    return any(start and start < end and start + length > first for start in starts[window:last_window + 1])
-
-
 _CHECKS = (_check_footer_copies, _check_footer_fields, _check_disk_size, _check_file_size, _check_timestamps)
-_HEADER_CHECKS = (_check_header_fields, _check_bat_size, _check_regions, _check_batmap, _check_locators, _check_blocks)
+_HEADER_CHECKS = (_check_header_fields, _check_bat_size, vhd_layout.check_blktap_places, vhd_layout.check_regions,
+                  vhd_layout.check_batmap, _check_locators, vhd_layout.check_blocks)

@@ -20,6 +20,11 @@ DEFAULT_RETRY_SLEEP_S = 0.02
 _DATA_ALIGNMENT = 4096
 
 
+def is_of_blktap(footer):
+    """Whether libvhd takes the file for one of blktap: it compares three letters."""
+    return footer.creator[:3] == b'tap'
+
+
 def fail(code):
     """Raise OSError for an errno."""
     raise OSError(code, os.strerror(code))
@@ -67,7 +72,7 @@ class Image(object):
         try:
             image.footer = image._read_footer(at_start)
             if image.is_dynamic:
-                if image.footer.creator == vhd.BLKTAP_CREATOR and image.footer.creator_version <= 1:
+                if is_of_blktap(image.footer) and image.footer.creator_version <= 1:
                     fail(errno.EINVAL)
                 image.header = image._read_header(1 if at_start else HEADER_TRIES)
                 image.locators = [image._read_locator(locator) for locator in image.header.parse_locators()]
@@ -209,17 +214,42 @@ class Image(object):
 
     @property
     def batmap(self):
-        """The Batmap or None; EINVAL if there should be one and its header or checksum is wrong."""
-        if self._batmap is None and self.header is not None and self.footer.has_blktap_batmap:
-            batmap = vhd.Batmap.parse(self.read_at(self.header.bat_end, vhd.BATMAP_HEADER_SIZE))
-            if batmap.cookie != vhd.BATMAP_COOKIE:
+        """The Batmap or None; EINVAL if there should be one and its header or checksum is wrong.
+
+        Its map lies where its header says, anywhere in the file, and is written back there.
+        """
+        if self._batmap is None and self._has_batmap():
+            batmap = self._read_batmap_header()
+            if batmap is None:
                 fail(errno.EINVAL)
             assert batmap.size_sectors, 'blktap asserts this too, and is killed by SIGABRT'
             data = self.read_at(batmap.offset, batmap.size_sectors * vhd.SECTOR_SIZE)
-            if vhd.compute_checksum(data) != batmap.checksum:
+            if vhd.compute_checksum(data[:self._summed_map_size]) != batmap.checksum:
                 fail(errno.EINVAL)
             self._batmap, self._map = batmap, bytearray(data)
         return self._batmap
+
+    def _has_batmap(self):
+        """As libvhd tells: from version 1.2 on a file has one; before, it has if the sector behind the BAT looks like one now."""
+        if self.header is None or not is_of_blktap(self.footer) or self.footer.creator_version <= 1:
+            return False
+        return self.footer.creator_version >= 0x00010002 or self._read_batmap_header() is not None
+
+    def _read_batmap_header(self):
+        batmap = vhd.Batmap.parse(self.read_at(self.header.bat_end, vhd.BATMAP_HEADER_SIZE))
+        return batmap if batmap.cookie == vhd.BATMAP_COOKIE and batmap.version <= vhd.BATMAP_VERSION else None
+
+    @property
+    def _summed_map_size(self):
+        """Bytes of the map that libvhd reads and sums."""
+        return max(vhd.SECTOR_SIZE, vhd.round_up(self.size_bytes >> 24, vhd.SECTOR_SIZE))
+
+    def is_full(self, block):
+        """Whether the batmap calls a block full: then nobody reads its bitmap.  A batmap that cannot be read is none."""
+        try:
+            return self.batmap is not None and bool(self._map[block // 8] & 0x80 >> block % 8)
+        except OSError:
+            return False
 
     @property
     def metadata_end(self):
@@ -267,7 +297,8 @@ class Image(object):
                 yield start, stop, None
             else:
                 data_offset = entry * vhd.SECTOR_SIZE + self.header.bitmap_size - block * block_size
-                for run_start, run_end, present in _iterate_bitmap(self.read_bitmap(block), block * block_size, start, stop):
+                bitmap = b'\xff' * self.header.bitmap_size if self.is_full(block) else self.read_bitmap(block)
+                for run_start, run_end, present in _iterate_bitmap(bitmap, block * block_size, start, stop):
                     yield run_start, run_end, run_start + data_offset if present else None
             start = stop
         if start < end:
@@ -417,13 +448,16 @@ class Image(object):
     def flush(self):
         """Write the BAT, the batmap and the footers."""
         if self.header is not None:
-            data = struct.pack('>%dI' % len(self.bat), *self.bat)
-            os.pwrite(self.fd, data.ljust(self.header.bat_size, b'\0'), self.header.table_offset)
+            self.write_bat()
             if self.batmap:
-                self.batmap.checksum = vhd.compute_checksum(self._map)
+                self.batmap.checksum = vhd.compute_checksum(self._map[:self._summed_map_size])
                 self.write_batmap_header()
                 os.pwrite(self.fd, self._map, self.batmap.offset)
         self.write_footers()
+
+    def write_bat(self):
+        data = struct.pack('>%dI' % len(self.bat), *self.bat)
+        os.pwrite(self.fd, data.ljust(self.header.bat_size, b'\0'), self.header.table_offset)
 
 
 def find_header_fault(header):

@@ -143,7 +143,7 @@ def _growable_size(image):
 
 
 def _resize_journaled(image, name, size):
-    if image.footer.creator != vhd.BLKTAP_CREATOR:
+    if not vhd_image.is_of_blktap(image.footer):
         vhd_util.write('%s not created by xen; resize not supported\n' % name)
         return errno.EINVAL
     if image.header is None:

@@ -146,7 +146,7 @@ def find_footer_fault(footer, ignore_timestamps):
         (footer.version != vhd.VERSION_1_0, 'invalid file format version'),
         (footer.timestamp + vhd.EPOCH_UNIX_S > vhd_image.read_clock() + _CLOCK_SLACK_S and not ignore_timestamps,
          'creation time in future'),
-        (footer.creator == vhd.BLKTAP_CREATOR and footer.creator_version > vhd.BLKTAP_VERSION,
+        (vhd_image.is_of_blktap(footer) and footer.creator_version > vhd.BLKTAP_VERSION,
          'unsupported tap creator version'),
         (footer.geometry_size > footer.current_size, 'geometry too large'),
         (not dynamic and footer.data_offset != vhd.NO_OFFSET, 'invalid data offset'),

@@ -16,6 +16,7 @@ from tests.harness import vhd_reader
 from tests.harness import vhd_writer
 from tests.security import hostile_archives
 from tests.security import hostile_disks  # noqa: F401  registers its cases
+from tests.security import hostile_guests  # noqa: F401
 from tests.security import hostile_images
 
 CASES = hostile_images.CASES

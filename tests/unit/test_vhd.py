@@ -15,6 +15,7 @@ from hypothesis import strategies
 
 from dom0_lib import vhd
 from dom0_lib import vhd_check
+from dom0_lib import vhd_layout
 
 NOW = 1795330000
 MIB = 1024 * 1024
@@ -347,8 +348,9 @@ def test_a_sound_disk_has_no_problems(disk):
     assert vhd_check.find_problems(disk.build(), now=NOW) == []
 
 
-def test_locators_may_follow_the_blocks():
+def test_locators_may_follow_the_blocks_of_another_program():
     disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    disk.footer.creator = b'win '
     move_locator_behind(disk, 0)
     assert name_problems(disk) == set()
 
@@ -440,10 +442,11 @@ DYNAMIC_DAMAGES = [
     ('version 2', set_footer(version=0x20000), ['footer_version']),
     ('no reserved feature', set_footer(features=0), ['features']),
     ('unknown feature', set_footer(features=6), ['features']),
+    ('another creator that blktap takes for itself', set_footer(creator=b'tapX'), ['creator']),
     ('blktap 0.1', set_footer(creator_version=1), ['creator_version']),
     ('blktap 2.0', set_footer(creator_version=0x20000), ['creator_version']),
     ('type 9', set_footer(disk_type=9), ['disk_type']),
-    ('header unaligned', lambda disk: move_header(disk, 513), ['metadata_unaligned', 'metadata_overlap']),
+    ('header unaligned', lambda disk: move_header(disk, 513), ['metadata_unaligned', 'metadata_overlap', 'metadata_place']),
     ('no uuid', set_footer(uuid_bytes=vhd.NULL_UUID), ['null_uuid']),
     ('saved', set_footer(saved_state=1), ['saved_state']),
     ('hidden 2', set_footer(hidden=2), ['hidden_value']),
@@ -465,14 +468,22 @@ DYNAMIC_DAMAGES = [
     ('a parent', set_header(parent_uuid_bytes=b'p' * 16), ['unexpected_parent']),
     ('BAT too small', set_header(max_bat_entries=7), ['bat_size']),
     ('BAT too large', set_header(max_bat_entries=0xffffffff), ['bat_size', 'metadata_outside_file', 'batmap_missing']),
-    ('BAT unaligned', set_header(table_offset=1537), ['metadata_unaligned', 'batmap_missing', 'block_outside_file']),
-    ('BAT outside', set_header(table_offset=10 ** 12), ['metadata_outside_file', 'batmap_missing']),
-    ('BAT at the end of all', set_header(table_offset=vhd.NO_OFFSET - 511), ['metadata_outside_file', 'batmap_missing']),
-    ('BAT over the header', set_header(table_offset=1024), ['metadata_overlap', 'batmap_missing', 'block_outside_file']),
+    ('BAT unaligned', set_header(table_offset=1537), [
+        'metadata_place', 'metadata_unaligned', 'batmap_missing', 'block_outside_file']),
+    ('BAT outside', set_header(table_offset=10 ** 12), ['metadata_place', 'metadata_outside_file', 'batmap_missing']),
+    ('BAT at the end of all', set_header(table_offset=vhd.NO_OFFSET - 511), [
+        'metadata_place', 'metadata_outside_file', 'batmap_missing']),
+    ('BAT over the header', set_header(table_offset=1024), [
+        'metadata_place', 'metadata_overlap', 'batmap_missing', 'block_outside_file']),
     ('batmap cookie', set_batmap(cookie=b'TDBATMAP'), ['batmap_missing']),
-    ('batmap outside', set_batmap(offset=10 ** 12), ['metadata_outside_file']),
-    ('batmap unaligned', set_batmap(offset=2561), ['metadata_unaligned']),
-    ('batmap over the BAT', set_batmap(offset=1536), ['metadata_overlap', 'batmap_checksum']),
+    ('batmap 1.1', set_batmap(version=0x00010001), ['batmap_version']),
+    ('batmap 1.3', set_batmap(version=0x00010003), ['batmap_version']),
+    ('batmap outside', set_batmap(offset=10 ** 12), ['batmap_place', 'metadata_outside_file', 'metadata_behind_block']),
+    ('batmap unaligned', set_batmap(offset=2561), ['batmap_place', 'metadata_unaligned']),
+    ('batmap a sector further', set_batmap(offset=3072), ['batmap_place']),
+    ('batmap over its header', set_batmap(offset=2048), ['batmap_place', 'metadata_overlap', 'batmap_checksum']),
+    ('batmap over the BAT', set_batmap(offset=1536), ['batmap_place', 'metadata_overlap', 'batmap_checksum']),
+    ('batmap a sector too large', set_batmap(size_sectors=2), ['batmap_size']),
     ('batmap empty', set_batmap(size_sectors=0), ['batmap_size']),
     ('batmap of 4 GiB', set_batmap(size_sectors=8 * MIB), [
         'batmap_size', 'metadata_outside_file', 'block_overlaps_metadata']),
@@ -483,10 +494,14 @@ DYNAMIC_DAMAGES = [
     ('block reaches into the footer', lambda disk: disk.patches.append((1536, struct.pack('>I', 8))),
      ['block_outside_file']),
     ('blocks share a sector', set_bat(7, 7), ['block_overlap']),
-    ('blocks overlap', set_bat(4000, 4000 + 4096), ['block_overlap']),
-    ('blocks overlap by a sector', set_bat(4097, 4097 * 2 - 1), ['block_overlap']),
-    ('block over the header', set_bat(1), ['block_overlaps_metadata']),
-    ('block over the last sector of the batmap', set_bat(5), ['block_overlaps_metadata']),
+    ('blocks overlap', set_bat(4000, 4000 + 4096), ['block_overlap', 'block_place']),
+    ('blocks overlap by a sector', set_bat(4097, 4097 * 2 - 1), ['block_overlap', 'block_place']),
+    ('block over the header', set_bat(1), ['block_overlaps_metadata', 'block_place']),
+    ('block over the last sector of the batmap', set_bat(5), ['block_overlaps_metadata', 'block_place']),
+    ('data a sector before a page', set_bat(6), ['block_place']),
+    ('data a sector behind a page', set_bat(8), ['block_place']),
+    ('blocks with six sectors between them', set_bat(7, 7 + 4103), ['block_place']),
+    ('blocks with eight sectors between them', set_bat(7, 7 + 4105), ['block_place']),
     ('5 MiB nobody owns', set_gap(5 * MIB), ['file_end']),
 ]
 DIFFERENCING_DAMAGES = [
@@ -497,9 +512,11 @@ DIFFERENCING_DAMAGES = [
      ['locator_size', 'block_overlaps_metadata']),
     ('locator empty', set_locator(1, data_length=0), ['locator_size']),
     ('locator space odd', set_locator(0, data_space=700), ['locator_size', 'metadata_overlap']),
-    ('locator outside', lambda disk: set_locator_offset(disk, 10 ** 12), ['metadata_outside_file']),
+    ('locator outside', lambda disk: set_locator_offset(disk, 10 ** 12), [
+        'metadata_outside_file', 'metadata_behind_block']),
     ('locator at the end of all', lambda disk: set_locator_offset(disk, vhd.NO_OFFSET), [
-        'metadata_outside_file', 'metadata_unaligned']),
+        'metadata_outside_file', 'metadata_unaligned', 'metadata_behind_block']),
+    ('locator behind a block', lambda disk: move_locator_behind(disk, 0), ['metadata_behind_block']),
     ('locator over another', lambda disk: set_locator_offset(disk, 3072), ['metadata_overlap']),
     ('locator over the header of the batmap', lambda disk: set_locator_offset(disk, 2048), ['metadata_overlap']),
     ('block over a locator', set_bat(7), ['block_overlaps_metadata']),
@@ -597,9 +614,10 @@ def test_an_unreadable_sector_is_no_fault_of_the_disk():
 
 
 def test_every_problem_is_reached_by_a_test():
-    path = os.path.splitext(vhd_check.__file__)[0] + '.py'
-    with io.open(path, encoding='utf-8') as source:
-        text = source.read()
+    text = u''
+    for module in (vhd_check, vhd_layout):
+        with io.open(os.path.splitext(module.__file__)[0] + '.py', encoding='utf-8') as source:
+            text += source.read()
     named = set(re.findall(r"(?:yield|Problem\()\s*\(?'([a-z_]+)'", text)) | set(re.findall(r"\('([a-z_]+_in_future)'", text))
     for suffix in re.findall(r"yield name \+ '([a-z_]+)'", text):
         named |= {'primary' + suffix, 'backup' + suffix}
@@ -634,14 +652,104 @@ def test_a_disk_of_another_program_needs_no_batmap():
     assert name_problems(disk) == set()
 
 
-def test_blktap_1_1_may_have_no_batmap():
+@pytest.mark.parametrize('version', [0x00010000, 0x00010001])
+def test_blktap_1_1_needs_its_batmap(version):
+    """There blktap looks for one at every open, and the guest must not be able to make it."""
     disk = Disk()
-    disk.footer.creator_version = 0x00010001
+    disk.footer.creator_version = version
     assert name_problems(disk) == set()
     disk.patches.append((2560, b'\1'))
     assert name_problems(disk) == {'batmap_checksum'}
     disk.patches.append((2048, b'\0' * 512))
+    assert name_problems(disk) == {'batmap_missing'}
+
+
+# blktap's own layout
+
+
+@pytest.mark.parametrize('first', [15, 23, 15 + 4104])
+def test_blocks_may_begin_at_any_page_behind_the_metadata(first):
+    assert name_problems(Disk(vhd.DIFFERENCING, blocks=(first,))) == set()
+
+
+@pytest.mark.parametrize('distance', [4104, 4112, 2 * 4104])
+def test_blocks_have_seven_sectors_between_them(distance):
+    assert name_problems(Disk(blocks=(7 + distance, 7))) == set()
+
+
+def test_metadata_may_end_where_the_first_block_begins():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    set_locator_offset(disk, 512 * 14)
     assert name_problems(disk) == set()
+
+
+@pytest.mark.parametrize('creator', [b'qemu', b'win ', b'vbox', b'taq\0', b'tbp\0', b'uap\0', b'Tap\0'])
+def test_blocks_of_another_program_may_lie_anywhere(creator):
+    disk = Disk(blocks=(6, 6 + 4097))
+    disk.footer.creator, disk.footer.creator_version = creator, 0x50003
+    disk.patches.append((2048, b'\0' * 512))
+    assert name_problems(disk) == set()
+
+
+def test_metadata_of_another_program_may_lie_anywhere():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15,))
+    disk.footer.creator = b'win '
+    move_header(disk, 512 * 10)
+    assert name_problems(disk) == set()
+
+
+@pytest.mark.parametrize('creator', [b'tap\1', b'tap ', b'tapX', b'tap\n'])
+def test_three_letters_make_a_creator_blktap(creator):
+    disk = Disk(blocks=(6,))
+    disk.footer.creator = creator
+    disk.patches.append((2048, b'\0' * 512))
+    assert name_problems(disk) == {'creator', 'batmap_missing', 'block_place'}
+
+
+def test_a_fixed_disk_of_another_creator_that_blktap_takes_for_itself():
+    disk = Disk(vhd.FIXED)
+    disk.footer.creator = b'tapX'
+    assert name_problems(disk) == {'creator'}
+
+
+@pytest.mark.parametrize('moved', ['header', 'BAT'])
+def test_header_and_bat_lie_where_blktap_puts_them(moved):
+    disk = Disk(vhd.DIFFERENCING, blocks=(31,))
+    if moved == 'header':
+        move_header(disk, 512 * 16)
+    else:
+        disk.header.table_offset = 512 * 16
+        disk.batmap.offset = 512 * 18
+        disk.patches.extend([(512 * 16, struct.pack('>8I', *disk.bat)), (512 * 17, disk.batmap.pack())])
+    assert name_problems(disk) == {'metadata_place'}
+
+
+@pytest.mark.parametrize('entries, sectors', [
+    (8, 1), (4096, 1), (4097, 2), (8192, 2), (8193, 3), (vhd_layout.MAX_BAT_ENTRIES, 256)])
+def test_a_batmap_has_a_bit_for_each_entry_of_the_bat(entries, sectors):
+    for size, problems in ((sectors - 1, {'batmap_size'}), (sectors, set()), (sectors + 1, {'batmap_size'})):
+        disk = preallocate(entries, size)
+        assert name_problems(disk) == problems, size
+
+
+def test_only_bits_that_fill_a_byte_are_summed():
+    """blktap reads one sector of the map of 8194 MiB too few, and leaves the old footer in the second."""
+    for size, damaged, problems in ((8194 * MIB, 1, set()), (8194 * MIB, 0, {'batmap_checksum'}),
+                                    (8208 * MIB, 1, {'batmap_checksum'})):
+        disk = preallocate(4104, 2)
+        disk.footer.set_size(size)
+        disk.patches.append((disk.batmap.offset + 512 * damaged + 511, b'\1'))
+        assert name_problems(disk) == problems, (size, damaged)
+
+
+def preallocate(entries, batmap_sectors):
+    """An empty disk with a BAT of so many entries."""
+    disk = Disk(blocks=())
+    disk.header.max_bat_entries = entries
+    disk.batmap.offset, disk.batmap.size_sectors = disk.header.bat_end + 512, batmap_sectors
+    disk.gap = disk.header.bat_end + 512 * (batmap_sectors + 2)
+    disk.patches.extend([(1536, b'\xff' * (4 * entries)), (disk.header.bat_end, disk.batmap.pack())])
+    return disk
 
 
 # A disk of the largest size
@@ -657,15 +765,15 @@ def largest(tmp_path):
     blocks = header.max_bat_entries = vhd_check.MAX_DISK_SIZE // vhd.BLOCK_SIZE
     batmap = vhd.Batmap()
     batmap.offset, batmap.size_sectors = header.bat_end + 512, -(-blocks // 4096)
-    first = batmap.offset // 512 + batmap.size_sectors
+    first = vhd.round_up(batmap.offset // 512 + batmap.size_sectors + 1, 8) - 1
     with io.open(str(tmp_path / 'largest.vhd'), 'w+b') as target:
         target.write(footer.seal() + header.seal())
         for start in range(0, blocks, 4096):
-            entries = [first + 4097 * (blocks - 1 - block) for block in range(start, min(start + 4096, blocks))]
+            entries = [first + 4104 * (blocks - 1 - block) for block in range(start, min(start + 4096, blocks))]
             target.write(struct.pack('>%dI' % len(entries), *entries))
         target.seek(header.bat_end)
         target.write(batmap.pack())
-        target.seek(512 * (first + 4097 * blocks))
+        target.seek(512 * (first + 4104 * blocks))
         target.write(footer.seal())
         yield target
 
@@ -676,4 +784,4 @@ def test_the_largest_disk_is_checked_in_pieces(largest):
     assert watched.largest_read <= 128 * 1024
     largest.seek(1536 + 4 * 1000000)
     largest.write(struct.pack('>I', 50000))
-    assert set(problem.name for problem in vhd_check.find_problems(largest, now=NOW)) == {'block_overlap'}
+    assert set(problem.name for problem in vhd_check.find_problems(largest, now=NOW)) == {'block_overlap', 'block_place'}

@@ -170,6 +170,18 @@ def test_what_vhd_util_wrote_is_read(area, vhd_util):
     assert 'after relinking a VHD names' in str(caught.value) and './p.vhd' in str(caught.value)
 
 
+def test_a_locator_that_vhd_util_put_behind_the_blocks(area, vhd_util):
+    """Then tapdisk takes another place for that of the first block, and writes zeros before the one that is there."""
+    disks = make_chain(2)
+    disks[0].locators.pop()
+    vhd_chain.check(area, stage(area, disks))
+    vhd_util.change('check*', 'exit 0')
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.relink(area, ['0.vhd', '1.vhd'], UUIDS[:2])
+    assert str(caught.value) == (
+        'after relinking %s.vhd: the parent locator 2 lies behind a block, where blktap puts none' % LEAF)
+
+
 def test_a_base_that_still_names_a_parent(area, vhd_util):
     disk = make_disk()
     disk.add_locator(vhd.MACX, b'file://./other.vhd')
