@@ -73,6 +73,12 @@ class Host(object):
     def endpoint(self):
         return u'http://127.0.0.1:%d' % self._port.getsockname()[1]
 
+    def deny(self, patterns):
+        os.mkdir(os.path.join(self.root, 'etc'))
+        with open(os.path.join(self.root, 'etc', 'dom0-plugins.conf'), 'w') as target:
+            target.write('[policy]\ndeny = %s\n' % patterns)
+        self._before = self._list_files()
+
     def _list_files(self):
         return sorted((parent, name, os.stat(os.path.join(parent, name)).st_mtime)
                       for parent, directories, files in os.walk(self.root) for name in directories + files)
@@ -254,6 +260,22 @@ def test_a_process_refuses_a_wrong_value(plugin_dir, host, name, function):
         status, output, noise = plugin_host.run(os.path.join(plugin_dir, name), request, DOM0_ROOT=host.root)
         assert (status, noise) == (0, b'')
         check_refused(host, xapi_form.read_reply(output), function, row.name)
+
+
+@pytest.mark.parametrize('name, function', ALL_CALLS)
+def test_a_process_denies_what_the_settings_deny(plugin_dir, host, name, function):
+    plugin_name = os.path.splitext(name)[0]
+    host.deny('other.*, %s.*' % plugin_name)
+    forms = [make_plain(name, function, make_right(host, name, function))]
+    if (name, function) in LEGACY_CALLS:
+        forms.append(make_legacy(**make_right(host, name, function)))
+    for arguments in forms:
+        request = xapi_form.encode_call(compat.to_text(function), arguments)
+        status, output, noise = plugin_host.run(os.path.join(plugin_dir, name), request, DOM0_ROOT=host.root)
+        assert (status, noise) == (0, b'')
+        assert xapi_form.read_reply(output) == ('Failure', ['XENAPI_PLUGIN_FAILURE', function, 'Denied', u"%s.%s is denied by '%s.*' in "
+                                                            u'the settings of this host' % (plugin_name, function, plugin_name)])
+        host.check_untouched()
 
 
 @pytest.mark.parametrize('body, expected', captures.read('python27_client_calls.txt'))

@@ -278,6 +278,36 @@ def test_no_program_for_everybody(thief, sent):
     assert not os.stat(thief.pair.target.dom0.locate(DIRECTORY + "sh")).st_mode & 0o7000
 
 
+@pytest.fixture
+def disks_of_others(thief):
+    """Disks of two other guests that arrive on the target just now."""
+    labels = ["1", "a"]
+    for label in labels:
+        directory = thief.pair.target.dom0.locate("/images/instance" + label)
+        os.makedirs(directory)
+        for name in ("0.vhd", "1.vhd"):
+            with open(os.path.join(directory, name), "w") as target:
+                target.write(label)
+    yield
+    for label in labels:
+        shutil.rmtree(thief.pair.target.dom0.locate("/images/instance" + label))
+
+
+@pytest.mark.parametrize("command", [
+    "rm -f /images/instance*/0.vhd ; " + RIGHT,
+    "rm -f /images/instance?/1.vhd ; " + RIGHT,
+    "rm -f /images/instance[a-z]/0.vhd ; " + RIGHT,
+    "rm -f /images/instance1/?.vhd ; " + RIGHT,
+    "rm -f /images/*/0.vhd ; " + RIGHT,
+    SERVER + "-de.L . /images/instance?/",
+    SERVER + "-de.L . /images/instance[1]/",
+    SERVER + "-de.L . /images/*1/",
+])
+def test_no_word_means_several_files(thief, disks_of_others, untouched, command):
+    """A shell makes of a pattern the files that are there, whose names would be right."""
+    expect_refusal(thief.ssh(thief.place[:-1], command))
+
+
 def test_not_from_another_address(thief, untouched):
     process = thief.ssh("-b", "127.0.0.99", thief.place[:-1], RIGHT)
     assert process.returncode == 255 and "Permission denied" in process.stdout

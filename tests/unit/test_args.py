@@ -119,7 +119,7 @@ REFUSED = {
         (u'http:///v2', 'names no host'),
         (u'http://:9292', 'names no host'), (u'http://[]:9292', 'names no host'), (u'http://gl ance', 'nothing else'),
         (u'http://glance\r\nX: y', 'nothing else'), (u'http://glance\n', 'nothing else'), (u'http://glance\0', 'nothing else'),
-        (u'http://user:pw@glance', 'nothing else'), (u'http://glance/v2?x=y', 'nothing else'),
+        (u'http://user:%s@glance' % SECRET, 'nothing else'), (u'http://%s@glance' % SECRET, 'nothing else'), (u'http://glance/v2?x=y', 'nothing else'),
         (u'http://glance/#x', 'nothing else'),
         (u'http://glance\\@evil', 'nothing else'), (u'http://gl\xe4nce', 'nothing else'), (u'http://glance:', 'has a port'),
         (u'http://glance:0', 'has a port'), (u'http://glance:65536', 'has a port'), (u'http://glance:x', 'has a port'),
@@ -256,6 +256,21 @@ def test_a_name_that_is_no_text_is_refused(name):
         with pytest.raises(errors.ArgumentError) as caught:
             bind_legacy(kind, {name: u'x'})
         assert 'has a name that is not a' in check_message(caught.value)
+
+
+@pytest.mark.parametrize('kind', [args.HEADERS, args.PROPERTIES])
+@pytest.mark.parametrize('breaks', [u'\r', u'\n', u'\r\n', u'\n\r'] + [u'%c' % code for code in range(0x20) if code not in (9, 10, 13)] + [u'\x7f'])
+def test_a_value_that_could_begin_another_line_is_refused(kind, breaks):
+    for value in (SECRET + breaks + u'Host: evil', breaks + SECRET, SECRET + breaks, breaks):
+        for bind in (bind_legacy, bind_plain):
+            with pytest.raises(errors.ArgumentError) as caught:
+                bind(kind, {u'X-Auth-Token': value})
+            assert 'control character in the value of X-Auth-Token' in check_message(caught.value, SECRET)
+
+
+@pytest.mark.parametrize('kind', [args.HEADERS, args.PROPERTIES])
+def test_a_value_may_have_tabs_and_any_printed_character(kind):
+    assert bind_legacy(kind, {u'X-A': u'\ta \xb2 \u263a~'}) == {u'X-A': u'\ta \xb2 \u263a~'}
 
 
 def test_a_tuple_is_a_list():

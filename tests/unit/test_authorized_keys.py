@@ -107,6 +107,28 @@ def test_somebody_else_writes(tree, monkeypatch):
     assert tree.read(PATH) == b'x\ny\n' and os.listdir(os.path.dirname(tree.locate(PATH))) == ['authorized_keys']
 
 
+@pytest.mark.parametrize('what', ['time', 'size', 'file'])
+def test_somebody_else_writes_what_looks_alike(tree, monkeypatch, what):
+    """The other two are as before: an editor that keeps the length, one that sets the time back, one that replaces the file."""
+    tree.write(PATH, b'x\n')
+    path = tree.locate(PATH)
+    os.utime(path, (1000000000, 1000000000))
+    new = b'y\ny\n' if what == 'size' else b'y\n'
+
+    def write(name):
+        if what == 'file':
+            os.rename(tree.write('/root/.ssh/other', new), path)
+        else:
+            with open(path, 'r+b') as target:
+                target.write(new)
+        if what != 'time':
+            os.utime(path, (1000000000, 1000000000))
+    monkeypatch.setattr(faults, 'point', write)
+    with pytest.raises(errors.RetryableError):
+        change(UUID, line(b'a'))
+    assert tree.read(PATH) == new
+
+
 def test_what_is_no_file_of_lines(tree):
     tree.write(PATH, b'x' * (9 << 20))
     with pytest.raises(errors.PluginError) as caught:
@@ -122,6 +144,8 @@ def test_what_is_no_file_of_lines(tree):
 def test_the_lines_of_a_host():
     admission, = authorized_keys.make_admission(UUID, ENTRY)
     assert admission.startswith(b'from="10.0.0.7,fd00::7",no-port-forwarding,') and admission.endswith(b' ' + ENTRY['public_key'].encode('ascii') + MARK)
+    limits = admission.partition(b'" ')[0].partition(b'command=')[0].split(b'",')[1].split(b',')
+    assert sorted(limits) == [b'', b'no-X11-forwarding', b'no-agent-forwarding', b'no-port-forwarding', b'no-pty', b'no-user-rc']
     # sshd ends the command at the first quote, and the line at 8 KiB.
     assert admission.count(b'"') == 4 and b'\\' not in admission
     assert arrival_gate.make_command().encode('ascii') in admission

@@ -349,9 +349,9 @@ def test_a_redirect_to_another_origin_does_not_take_the_headers_along():
 
 def test_another_name_or_scheme_is_another_origin():
     origins = [connection.Url(text).origin for text in (
-        'http://a', 'https://a', 'http://a:81', 'http://b', 'http://A:80/path')]
+        'http://a', 'https://a', 'http://a:81', 'http://b', 'http://A:80/path', 'https://a:80', 'http://a:443')]
     assert origins[4] == origins[0]
-    assert len(set(origins)) == 4
+    assert len(set(origins)) == 6
 
 
 def test_back_at_the_origin_the_headers_are_back():
@@ -464,6 +464,39 @@ def test_a_certificate_that_nobody_vouches_for(tls_server):
     text = refuse_certificate(tls_server)
     assert 'certificate of 127.0.0.1:%d is not trusted' % tls_server.port in text
     assert 'ca_file in [tls] of /etc/dom0-plugins.conf' in text
+
+
+def test_a_redirect_out_of_tls_on_the_same_port_does_not_take_the_headers_along(monkeypatch):
+    monkeypatch.setenv('SSL_CERT_FILE', CERTIFICATE)
+    with open_tls_server() as server:
+        wrap = server._wrap
+        server._wrap = lambda accepted: wrap(accepted) if server.scripts else accepted
+        server.scripts = [redirect('http://%s/there' % server.netloc), [OK + b'\r\nthere']]
+        assert fetch(server, TOKEN) == (200, b'there')
+    assert [u'a secret' in request for request in server.requests] == [True, False]
+
+
+def test_a_tls_server_that_accepts_and_never_speaks():
+    """Without a deadline of its own the handshake would last until the server closes the connection."""
+    with ScriptedServer([DEAF, 20]) as server:
+        server.url = 'https://%s' % server.netloc
+        with pytest.raises(errors.RetryableError) as caught:
+            fetch(server, TOKEN, connection.Options(connect_s=1))
+    assert str(caught.value).startswith('TLS with 127.0.0.1:%d failed: ' % server.port) and 'timed out' in str(caught.value)
+
+
+def test_a_handshake_can_be_ended():
+    asked = []
+
+    def check():
+        asked.append(True)
+        if len(asked) > 4:
+            raise errors.PluginError('stop')
+    with ScriptedServer([DEAF, 20]) as server:
+        server.url = 'https://%s' % server.netloc
+        with pytest.raises(errors.PluginError) as caught:
+            fetch(server, TOKEN, connection.Options(connect_s=15, check=check))
+    assert str(caught.value) == 'stop'
 
 
 # Proxies

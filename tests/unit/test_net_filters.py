@@ -278,6 +278,12 @@ ovs-ofctl bundle br-int /etc/shadow
 ovs-ofctl --log-file=/tmp/x show br-int
 ovs-ofctl --unixctl=/tmp/x show br-int
 ovs-ofctl -p /tmp/x show br-int
+ovs-vsctl list ssl
+ovs-vsctl list SSL
+ovs-vsctl list log
+ovs-vsctl --columns=name list ssl
+ovs-vsctl find ssl
+ovs-vsctl destroy ssl
 ovs-ofctl --sort monitor show br-int
 ovs-ofctl packet-out br-int none normal 00
 ovs-ofctl show br-int extra
