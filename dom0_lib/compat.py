@@ -242,23 +242,6 @@ def import_urlparse():
     return urllib.parse
 
 
-def import_configparser():
-    """The standard library's module for INI files."""
-    if PYTHON2:
-        import ConfigParser
-        return ConfigParser
-    import configparser
-    return configparser
-
-
-def read_config(parser, config_file):
-    """Let a configuration parser read an open file."""
-    if PYTHON2:
-        parser.readfp(config_file)
-    else:
-        parser.read_file(config_file)
-
-
 def import_queue():
     """The standard library's thread-safe queue module."""
     if PYTHON2:

@@ -6,7 +6,7 @@ from __future__ import absolute_import, division
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import local_sr
-from dom0_lib import settings
+from dom0_lib import policy
 from dom0_lib import this_host
 from dom0_lib import xapi
 
@@ -61,8 +61,11 @@ class Patient(object):
         return self._once('SR', lambda: local_sr.choose(local_sr.list_attached(*self.find_host()), self._sr_uuid))
 
     def load_settings(self):
-        """The settings.Settings of this host."""
-        return self._once('settings', settings.load)
+        """The settings.Settings of this host; the check of the settings alone tells what is wrong with them."""
+        try:
+            return self._once('settings', policy.load_settings)
+        except errors.PluginError:
+            raise Unfit("this check needs the host's settings, which cannot be used", "see to the check 'settings' first")
 
     def list_others(self):
         """[(reference, record)] of the pool's other hosts that are live."""

@@ -14,6 +14,7 @@ _LIMIT_S = 30
 CHECKS = (
     ('xapi', program_checks.check_xapi),
     ('python', program_checks.check_python),
+    ('settings', program_checks.check_settings),
     ('sr', storage_checks.check_sr),
     ('free space', storage_checks.check_space),
     ('images', storage_checks.check_images),

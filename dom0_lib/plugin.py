@@ -31,9 +31,10 @@ class Call(object):
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
 
     Two options are for calls that os-xenapi's callers make in the plain form, the third for calls that it never had:
-    replies_text     the function's text is the reply as it stands, in place of its JSON
-    ignores_unknown  arguments that the call does not take are ignored, not refused
-    is_plain         there is no legacy form
+    replies_text       the function's text is the reply as it stands, in place of its JSON
+    ignores_unknown    arguments that the call does not take are ignored, not refused
+    is_plain           there is no legacy form
+    needs_no_settings  a pool administrator may make the call although the host's settings cannot be used; it changes nothing
     """
 
     acts_on_host = False
@@ -44,6 +45,7 @@ class Call(object):
         self.replies_text = options.pop('replies_text', False)
         self.ignores_unknown = options.pop('ignores_unknown', False)
         self.is_plain = options.pop('is_plain', False)
+        self.needs_no_settings = options.pop('needs_no_settings', False)
         if options:
             raise TypeError('a call has no option %s' % ', '.join(sorted(options)))
 
@@ -122,14 +124,14 @@ def _holds_pickle(arguments):
 
 
 def _authorize(call, request, plugin):
-    # Reading settings costs 10 ms; most hosts have none, or the comments that packages bring.
+    # Most hosts have no settings, or the comments that packages bring.  A link to nothing is neither.
     is_asked = call.acts_on_host
-    if not is_asked and os.path.exists(paths.locate(paths.SETTINGS)):
+    if not is_asked and os.path.lexists(paths.locate(paths.SETTINGS)):
         from dom0_lib import settings
         is_asked = settings.are_given()
     if is_asked:
         from dom0_lib import policy
-        policy.authorize(request.session_ref, plugin, request.function, call.acts_on_host)
+        policy.authorize(request.session_ref, plugin, request.function, call.acts_on_host, call.needs_no_settings)
 
 
 def _unpickle(pickles, text):

@@ -11,6 +11,7 @@ from dom0_lib import console_logging
 from dom0_lib import diagnosis
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import policy
 from dom0_lib import proc
 from dom0_lib import text_checks
 from dom0_lib import xapi
@@ -37,6 +38,14 @@ def check_xapi(patient):
 def check_python(_patient):
     xapi.require_module()
     return '%d.%d.%d, with XenAPI' % sys.version_info[:3]
+
+
+def check_settings(_patient):
+    try:
+        return policy.load_settings().describe_changes() or 'all defaults'
+    except errors.PluginError as error:
+        fix = 'correct %s, or remove it: until then this host refuses every other call' % paths.SETTINGS
+        raise diagnosis.Unfit(compat.to_text(error), fix)
 
 
 def check_vhd_util(_patient):

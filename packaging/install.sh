@@ -122,11 +122,13 @@ switch_to() {
     [ -z "$1" ] || link "$last" "$1"
 }
 
-# works PATH: does this plug-in answer? A host's policy may deny even this call, and that is an answer.
+# works PATH: does this plug-in answer? A host's policy may deny even this call, and settings that cannot be used refuse every call:
+# both are answers.
 works() {
     reply=$(timeout 60 env -i PATH=/sbin:/usr/sbin:/bin:/usr/bin "$1" "$request" 2>&1 < /dev/null 9>&-) || return 1
     case $reply in
         *'<methodResponse>'*Success*'</methodResponse>'* | *'<methodResponse>'*Denied*'</methodResponse>'*) return 0 ;;
+        *'<methodResponse>'*PluginError*/etc/dom0-plugins.conf*'</methodResponse>'*) return 0 ;;
     esac
     return 1
 }
@@ -257,6 +259,10 @@ install_here() {
         cp "$base/releases/$release/dom0-plugins.conf" "$settings.new"
         mv -f "$settings.new" "$settings"
     fi
+    case $reply in
+        *Success* | *Denied*) ;;
+        *) say "every call is refused, because $settings cannot be used: dom0_host.py doctor says why" ;;
+    esac
     say "version $version, for $chosen${before:+, was $before}"
 }
 

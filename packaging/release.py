@@ -81,7 +81,8 @@ def read_changes():
 def make_sample_settings():
     """The text of /etc/dom0-plugins.conf: the list in dom0_lib.settings, each setting a comment that can be taken away."""
     lines = ["# Settings of %s. The file may be absent, and so may each setting." % NAME,
-             "# What a comment shows is the default, or an example where there is none: take the # away and change the value."]
+             "# What a comment shows is the default, or an example where there is none: take the # away and change the value.",
+             "# While there is a mistake in this file, this host refuses every call: dom0_host.py doctor names it."]
     for line in ast.get_docstring(_parse("dom0_lib", "settings.py")).splitlines()[1:]:
         section = re.match(r"(\[\w+\])\Z", line)
         setting = re.match(r"(\w+ =(?: \S+)?)\s{2,}(\S.*)\Z", line)

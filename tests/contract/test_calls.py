@@ -16,6 +16,7 @@ import tempfile
 import pytest
 
 from dom0_lib import args
+from dom0_lib import call_names
 from dom0_lib import compat
 from dom0_lib import pickles
 from dom0_lib import plugin
@@ -150,6 +151,10 @@ def check_refused(host, reply, function, argument):
     assert len(lines) == 1 and message in lines[0]
     for line in lines + details:
         assert calls.SECRET not in line and xapi_form.SESSION_REF not in line
+
+
+def test_policies_know_every_call():
+    assert call_names.CALLS == tuple('%s.%s' % (name[:-3], function) for name, function in ALL_CALLS)
 
 
 def test_every_call_has_its_rows():

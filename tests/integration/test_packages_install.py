@@ -295,6 +295,15 @@ def test_settings_of_ones_own_stay(host, make_tree):
     assert host.run("cat", "/etc/dom0-plugins.conf").stdout == "[policy]\ndeny = *\n"
 
 
+def test_settings_that_cannot_be_used_stop_no_upgrade(host, make_tree):
+    host.run("sh", "-c", "echo '[polcy]' > /etc/dom0-plugins.conf")
+    for number in "12":
+        output = host.install(make_tree(number)).stdout
+        assert "every call is refused, because /etc/dom0-plugins.conf cannot be used" in output and "version " in output
+    host.run("rm", "/etc/dom0-plugins.conf")
+    assert "refused" not in host.install(make_tree("3")).stdout
+
+
 BROKEN = "#!/usr/bin/python3\nimport sys\nsys.exit('no good' if %s else 0)\n"
 
 

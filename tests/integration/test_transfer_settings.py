@@ -444,7 +444,7 @@ def test_settings_that_are_no_file(site):
 def test_comments_in_any_language(site):
     path = site.pool.hosts[0].dom0.locate(cases.SETTINGS)
     with open(path, "w", encoding="utf-8") as settings:
-        settings.write(u"# f\u00fcr die Wolke \u96f2\n[network]\nidle_timeout = 5\n[else]\nx = y\n")
+        settings.write(u"# f\u00fcr die Wolke \u96f2\n[network]\nidle_timeout = 5\n")
     download(site)
 
 

@@ -5,13 +5,11 @@ from __future__ import absolute_import, division
 
 import contextlib
 import hashlib
-import io
 import json
 import time
 
 import pytest
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import glance_api
 from dom0_lib import settings
@@ -39,7 +37,7 @@ NO_RECORD = answer(status=503)
 
 
 def make_image(server, api_version=2, check=lambda: None, chosen=None):
-    return glance_api.Image(server.url, 'an-image', TOKEN, api_version, chosen or settings.Settings(None), check)
+    return glance_api.Image(server.url, 'an-image', TOKEN, api_version, chosen or settings.parse(b''), check)
 
 
 def download(server, **options):
@@ -278,9 +276,7 @@ def test_waits_end_when_the_caller_wants():
 # Settings
 
 def settings_of(text):
-    parser = compat.import_configparser().RawConfigParser()
-    compat.read_config(parser, io.StringIO(text))
-    return settings.Settings(parser)
+    return settings.parse(text.encode('utf-8'))
 
 
 def test_the_settings_are_used():

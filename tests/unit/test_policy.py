@@ -19,19 +19,53 @@ def deny(tmpdir, monkeypatch):
     return write
 
 
+@pytest.mark.parametrize('pattern, call', [
+    ('netwrap.vif_rules', 'netwrap.vif_rules'),
+    ('netwrap.*', 'netwrap.vif_rules'),
+    ('netwrap.*', 'netwrap.'),
+    ('*', 'glance.download_vhd2'),
+    ('*.download_vhd2', 'glance.download_vhd2'),
+    ('*down*vhd*', 'glance.download_vhd2'),
+    ('glance.s**p', 'glance.sweep'),
+    ('a*a', 'a.a'),
+    ('a*a', 'aa'),
+    ('a*b*c', 'abc'),
+    ('[policy].*', '[policy].x'),
+])
+def test_a_pattern_that_matches(pattern, call):
+    assert policy.matches(pattern, call)
+
+
+@pytest.mark.parametrize('pattern, call', [
+    ('netwrap', 'netwrap.vif_rules'),
+    ('netwrap.', 'netwrap.vif_rules'),
+    ('netwrap.*', 'netwraps.vif_rules'),
+    ('netwrap.*', 'Netwrap.vif_rules'),
+    ('netwrap.Vif_rules', 'netwrap.vif_rules'),
+    ('netwrap.vif_rules', 'netwrap.vif_rules\n'),
+    ('netwrap.vif_rules', 'netwrap.vif_rules2'),
+    ('netwrap.vif_rule?', 'netwrap.vif_rules'),
+    ('netwrap.vif_rule[s]', 'netwrap.vif_rules'),
+    ('netwrap|vif_rules', 'netwrap.vif_rules'),
+    ('ab.ab*ab', 'ab.ab'),
+    ('a*a', 'a'),
+    ('*x*', 'glance.sweep'),
+    ('*.sweep', 'glance.sweeps'),
+    ('g*down*down*', 'glance.download'),
+    ('a*bb*b', 'abb'),
+])
+def test_a_pattern_that_does_not_match(pattern, call):
+    assert not policy.matches(pattern, call)
+
+
 @pytest.mark.parametrize('patterns, plugin, function', [
-    ('netwrap.vif_rules', 'netwrap', 'vif_rules'),
+    ('netwrap.run_command', 'netwrap', 'run_command'),
     ('netwrap.*', 'netwrap', 'vif_rules'),
-    ('netwrap.*', 'netwrap', ''),
     ('*', 'glance', 'download_vhd2'),
-    ('*.download_vhd2', 'glance', 'download_vhd2'),
-    ('*down*vhd*', 'glance', 'download_vhd2'),
     ('xenhost.host_*', 'xenhost', 'host_reboot'),
     ('xenhost.host_*, glance.*', 'glance', 'sweep'),
     ('xenhost.host_*,glance.sweep', 'glance', 'sweep'),
     (' , ,glance.s**p', 'glance', 'sweep'),
-    ('a*a', 'a', '.a'),
-    ('[policy].*', '[policy]', 'x'),
 ])
 def test_denied(deny, patterns, plugin, function):
     deny(patterns)
@@ -41,22 +75,11 @@ def test_denied(deny, patterns, plugin, function):
 
 
 @pytest.mark.parametrize('patterns, plugin, function', [
-    ('', 'netwrap', 'vif_rules'),
-    (',', 'netwrap', 'vif_rules'),
-    ('netwrap', 'netwrap', 'vif_rules'),
-    ('netwrap.', 'netwrap', 'vif_rules'),
-    ('netwrap.*', 'netwraps', 'vif_rules'),
-    ('netwrap.*', 'Netwrap', 'vif_rules'),
-    ('netwrap.Vif_rules', 'netwrap', 'vif_rules'),
-    ('netwrap.vif_rules', 'netwrap', 'vif_rules\n'),
-    ('netwrap.vif_rules', 'netwrap', 'vif_rules2'),
-    ('netwrap.vif_rule?', 'netwrap', 'vif_rules'),
-    ('netwrap.vif_rule[s]', 'netwrap', 'vif_rules'),
-    ('netwrap|vif_rules', 'netwrap', 'vif_rules'),
-    ('ab.ab*ab', 'ab', 'ab'),
-    ('*x*', 'glance', 'sweep'),
+    ('', 'netwrap', 'run_command'),
+    (',', 'netwrap', 'run_command'),
+    ('netwrap.*', 'netwraps', 'run_command'),
     ('*.sweep', 'glance', 'sweeps'),
-    ('g*down*down*', 'glance', 'download'),
+    ('glance.*, xenhost.*', 'netwrap', 'run_command'),
 ])
 def test_allowed(deny, patterns, plugin, function):
     deny(patterns)
@@ -76,9 +99,51 @@ def test_without_settings_everything_is_allowed(tmpdir, monkeypatch):
 
 
 def test_settings_that_cannot_be_read_allow_nothing(deny):
-    deny('x\n[tls]\nverify = perhaps')
-    with pytest.raises(errors.PluginError):
-        policy.authorize('OpaqueRef:1', 'glance', 'sweep', False)
+    deny('glance.*\n[tls]\nverify = perhaps')
+    with pytest.raises(errors.PluginError) as caught:
+        policy.authorize('OpaqueRef:1', 'netwrap', 'run_command', False)
+    assert "'verify' in [tls]" in str(caught.value)
+
+
+def test_the_call_that_needs_no_settings_needs_a_role_that_xapi_confirms(deny):
+    """There is no XAPI here, and the file says that no role is needed."""
+    deny('glance.*\nrequire_pool_admin = no\n[tls]\nverify = perhaps')
+    with pytest.raises(errors.PluginError) as caught:
+        policy.authorize('OpaqueRef:1', 'dom0_host', 'doctor', True, needs_no_settings=True)
+    assert "'verify' in [tls]" in str(caught.value)
+
+
+@pytest.mark.parametrize('pattern, advice', [
+    ('glance', "'glance.*' is meant?"),
+    ('glance.', "'glance.*' is meant?"),
+    ('glance.py', "'glance.*' is meant?"),
+    ('glance.py.*', "'glance.*' is meant?"),
+    ('glance.py.sweep', "'glance.sweep' is meant?"),
+    ('Glance.*', "'glance.*' is meant?"),
+    ('glance/sweep', "'glance.sweep' is meant?"),
+    ('sweep', "'*.sweep' is meant?"),
+    ('netwarp.*', "'netwrap.*' is meant?"),
+    ('xenhots.host_*', "'xenhost.host_*' is meant?"),
+    ('xenhost.host_rebot', "'xenhost.host_reboot' is meant?"),
+    ('everything', 'a pattern is plug-in.function, such as glance.sweep or netwrap.*'),
+    ('netwrap.run_command?', "'netwrap.run_command' is meant?"),
+])
+def test_a_pattern_that_denies_nothing_refuses_every_call(deny, pattern, advice):
+    deny('netwrap.*, %s, glance.*' % pattern)
+    with pytest.raises(errors.PluginError) as caught:
+        policy.authorize('OpaqueRef:1', 'kernel', 'sweep', False)
+    assert str(caught.value) == "/etc/dom0-plugins.conf: 'deny' in [policy] has '%s', which is no call: %s" % (pattern, advice)
+
+
+def test_all_patterns_that_deny_nothing_are_named_up_to_five(deny):
+    deny(', '.join('nobody%d' % number for number in range(5)))
+    with pytest.raises(errors.PluginError) as caught:
+        policy.load_settings()
+    assert all("'nobody%d'" % number in str(caught.value) for number in range(5)) and 'and more' not in str(caught.value)
+    deny(', '.join('nobody%d' % number for number in range(6)))
+    with pytest.raises(errors.PluginError) as caught:
+        policy.load_settings()
+    assert "'nobody4'" in str(caught.value) and "'nobody5'" not in str(caught.value) and str(caught.value).endswith('; and more')
 
 
 def test_a_role_that_cannot_be_asked_for_is_not_taken_for_granted(tmpdir, monkeypatch):

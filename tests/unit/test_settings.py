@@ -10,7 +10,9 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib import policy
 from dom0_lib import settings
+from tests.unit import broken_settings
 
 DEFAULTS = {
     'connect_timeout_s': 30, 'idle_timeout_s': 90, 'total_timeout_s': 21600, 'proxy': None, 'verify': True, 'verify_hosts': False, 'ca_file': None,
@@ -34,7 +36,7 @@ def load(tmpdir, monkeypatch):
     return write_and_load
 
 
-@pytest.mark.parametrize('text', [None, u'', u'# nothing\n', u'[network]\n', u'[other]\nthreads = x\n', u'[transfer]\nnice =\n'])
+@pytest.mark.parametrize('text', [None, u'', u'# nothing\n', u'[network]\n', u'[transfer]\nnice =\n'])
 def test_defaults(load, text):
     assert load(text) == DEFAULTS
 
@@ -69,6 +71,7 @@ def test_each_setting(load, section, line, name, value):
 @pytest.mark.parametrize('text, given', [
     (None, False), (u'', False), (u'# nothing\n\n[network]\n#proxy = http://p\n; deny = *\n', False),
     (u'[policy]\ndeny = *\n', True), (u'deny = *', True), (u'[policy]\n  deny=\n', True), (u'\ufeff[policy]', True),
+    (u'[polcy]\n', True), (u'# nothing\n[policy]\n  x\n', True), (u'#\rdeny = *', True), (u'  # nothing\n\t; nothing\n \t\n', False),
 ])
 def test_comments_and_names_of_sections_are_no_settings(load, text, given):
     load(u'')
@@ -128,15 +131,47 @@ def check_refused(load, section, name, value, reason):
     assert str(caught.value).startswith("/etc/dom0-plugins.conf: '%s' in [%s] %s" % (name, section, reason))
 
 
-@pytest.mark.parametrize('text', [u'threads = 1\n', u'[transfer\n', u'[transfer]\nno value\n'])
-def test_a_file_that_cannot_be_parsed(load, text):
+@pytest.mark.parametrize('name', sorted(broken_settings.FILES))
+def test_a_file_that_cannot_be_used(load, name):
+    data, sentence = broken_settings.FILES[name]
+    load(u'')
+    with io.open(paths.locate(paths.SETTINGS), 'wb') as target:
+        target.write(data)
     with pytest.raises(errors.PluginError) as caught:
-        load(text)
-    assert str(caught.value).startswith('cannot read /etc/dom0-plugins.conf: ') and '\n' not in str(caught.value)
+        policy.load_settings()
+    assert str(caught.value) == '/etc/dom0-plugins.conf: ' + sentence
+    assert settings.are_given()
 
 
-def test_a_file_that_cannot_be_opened(load, tmpdir):
-    tmpdir.ensure('etc', 'dom0-plugins.conf', dir=True)
+@pytest.mark.parametrize('name', sorted(broken_settings.PLACES))
+def test_something_else_in_the_place_of_the_file(load, name):
+    load(u'')
+    os.unlink(paths.locate(paths.SETTINGS))
+    make, sentence = broken_settings.PLACES[name]
+    make(paths.locate(paths.SETTINGS))
     with pytest.raises(errors.PluginError) as caught:
-        load(None)
-    assert str(caught.value).startswith('cannot read /etc/dom0-plugins.conf: ')
+        settings.load()
+    assert str(caught.value) == sentence
+    assert settings.are_given()
+
+
+@pytest.mark.parametrize('data, changes', broken_settings.SOUND_FILES)
+def test_a_file_that_looks_strange_and_is_sound(load, data, changes):
+    load(u'')
+    with io.open(paths.locate(paths.SETTINGS), 'wb') as target:
+        target.write(data)
+    assert policy.load_settings().describe_changes() == changes
+    assert settings.are_given() is (changes != '')
+
+
+def test_a_file_of_the_greatest_size(load):
+    assert load(u'#' * (1 << 16)) == DEFAULTS
+
+
+@pytest.mark.parametrize('text, known, near', [
+    ('denny', ['deny', 'require_pool_admin'], 'deny'), ('DENY', ['deny', 'verify'], 'deny'), ('dney', ['deny', 'verify'], 'deny'),
+    ('tlz', ['tls', 'policy'], 'tls'), ('tzz', ['tls', 'policy'], None), ('', ['tls', 'policy'], None),
+    ('verifyhost', ['verify', 'verify_hosts'], 'verify_hosts'), ('d' * 10000, ['deny'], None),
+])
+def test_the_name_that_is_meant(text, known, near):
+    assert settings.find_near(text, known) == near

@@ -10,7 +10,8 @@ from dom0_lib.plugin import Arg, Call, HostCall, dispatch
 
 CALLS = {
     'version': Call('dom0_lib.plugin_version:describe', is_plain=True),
-    'doctor': HostCall('dom0_lib.host_doctor:examine', Arg('sr_uuid', args.UUID, default=None), is_plain=True),
+    'doctor': HostCall('dom0_lib.host_doctor:examine', Arg('sr_uuid', args.UUID, default=None), is_plain=True,
+                       needs_no_settings=True),
     'prepare': HostCall('dom0_lib.host_preparation:prepare', Arg('sr_uuid', args.UUID, default=None),
                         Arg('bridge', args.TRUTH, default=False), Arg('console_log', args.TRUTH, default=False),
                         Arg('dry_run', args.TRUTH, default=False), is_plain=True),
