@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 
+from tests.harness import programs
 from tests.harness.failures import Failure
 from tests.harness.log_socket import LogSocket
 from tests.harness.mount_namespace import MountNamespace
@@ -99,9 +100,7 @@ class Dom0(object):
         """Write one program, by its absolute path or, found before this machine's, by its name alone; returns where it is."""
         path = self.locate(name) if os.path.isabs(name) else os.path.join(self.bin_dir, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as program:
-            program.write(text)
-        os.chmod(path, 0o755)
+        programs.write(path, text)
         return path
 
     @contextlib.contextmanager
@@ -123,9 +122,7 @@ class Dom0(object):
         first, newline, rest = text.partition("\n")
         if first.startswith("#!") and "python" in first:
             first = "#!" + self.python
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as plugin:
-            plugin.write(first + newline + rest)
-        os.chmod(path, 0o755)
+        programs.write(path, first + newline + rest)
         return path
 
     def add_plugins(self, directory):

@@ -20,11 +20,11 @@ import errno
 import os
 import resource
 import signal
-import subprocess
 import tempfile
 import time
 
 from tests.harness import plugin_reply
+from tests.harness import programs
 from tests.harness import xapi_xml
 from tests.harness.failures import Failure
 
@@ -94,7 +94,7 @@ class PluginProcess(object):
         """Process id (0 if there never was a process) and status: exit code, or a signal's number below zero."""
         fds = [os.open(name, os.O_WRONLY) for name in (os.devnull, output_path, errors_path)]
         try:
-            process = subprocess.Popen(
+            process = programs.start(
                 [os.fsencode(path), argument], stdin=fds[0], stdout=fds[1], stderr=fds[2], cwd="/",
                 env=self._environment, start_new_session=True, restore_signals=False, preexec_fn=self._prepare_child)
         except OSError as error:

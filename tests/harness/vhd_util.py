@@ -47,11 +47,11 @@ def install_vhd_util(bin_dir, python=sys.executable):
 
     It names its interpreter and this checkout, for a plug-in's environment has nothing but PATH.
     """
+    # Not for each start of vhd-util itself.
+    from tests.harness import programs
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.path.join(str(bin_dir), 'vhd-util')
-    with open(path, 'w') as launcher:
-        launcher.write(_LAUNCHER % (python, root))
-    os.chmod(path, 0o755)
+    programs.write(path, _LAUNCHER % (python, root))
     return path
 
 

@@ -16,6 +16,7 @@ import XenAPI
 
 from tests.harness import image_service_faults as faults
 from tests.harness import vhd_reader
+from tests.harness import programs
 from tests.harness import vhd_writer
 from tests.integration import downloads
 from tests.integration.downloads import MIB, make_uuids, pack_chain
@@ -150,9 +151,7 @@ def signal_at_step(cloud):
     os.rename(program, program + ".real")
 
     def write(number):
-        with open(program, "w") as opened:
-            opened.write(COUNTING_VHD_UTIL % {"program": program, "number": number})
-        os.chmod(program, 0o755)
+        programs.write(program, COUNTING_VHD_UTIL % {"program": program, "number": number})
         open(program + ".calls", "w").close()
 
     yield write

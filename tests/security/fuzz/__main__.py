@@ -47,7 +47,6 @@ def smoke(name, seconds):
 
 
 def _run(name, seconds, directory, *more):
-    os.makedirs(_KEPT, exist_ok=True)
     options = ["-max_total_time=%d" % seconds, "-timeout=%d" % _INPUT_S, "-rss_limit_mb=%d" % _MEMORY_MIB,
                "-artifact_prefix=%s/" % _KEPT, "-print_final_stats=1"]
     options += list(more) + [directory, os.path.join(CORPUS, name)]
@@ -72,13 +71,25 @@ def merge(name):
     return True
 
 
+def _write_programs(names):
+    """Write the scripts that start the targets: before there are threads, for a process that one of them starts would hold what
+    another writes open for writing, and nobody could start that: "Text file busy"."""
+    os.makedirs(_KEPT, exist_ok=True)
+    for name in names:
+        with open(_locate_program(name) + ".new", "w") as script:
+            script.write(_SCRIPT % (sys.executable, name))
+        os.chmod(script.name, 0o755)
+        # Another run's processes may have just started the old one.
+        os.rename(script.name, _locate_program(name))
+
+
+def _locate_program(name):
+    return os.path.join(_KEPT, "run-" + name)
+
+
 def _work(name, options, deadline_s):
-    program = os.path.join(_KEPT, "run-" + name)
-    with open(program, "w") as script:
-        script.write(_SCRIPT % (sys.executable, name))
-    os.chmod(program, 0o755)
-    process = subprocess.run([program] + options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             timeout=deadline_s, env=dict(os.environ, PYTHONHASHSEED="0"))
+    process = subprocess.run([_locate_program(name)] + options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, timeout=deadline_s, env=dict(os.environ, PYTHONHASHSEED="0"))
     return process.returncode, process.stdout.decode("utf-8", "replace")
 
 
@@ -93,6 +104,7 @@ def main():
     names = options.target or sorted(TARGETS)
     seconds = max(1, options.total * options.jobs // len(names)) if options.total else options.time
     find = smoke if options.total else fuzz
+    _write_programs(names)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         found = [name for name, is_found in zip(names, pool.map(lambda name: find(name, seconds), names)) if is_found]
     if options.merge and not found and not all([merge(name) for name in names]):

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executable files of simulated hosts, and the starts of processes beside them.
+
+A process that is being started has copies of all descriptors of this one until it becomes its program. If a file is open for
+writing at that moment, the file cannot be started as long: "Text file busy". Threads of the harness start plug-ins at any time, so
+one lock keeps the two apart.
+"""
+
+import os
+import subprocess
+import threading
+
+_lock = threading.Lock()
+
+
+def write(path, content):
+    """Write an executable, text or bytes, in place of what is there."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    with _lock:
+        with open(path, "wb") as program:
+            program.write(content)
+        os.chmod(path, 0o755)
+
+
+def start(command, **options):
+    """A started subprocess.Popen, which has become its program."""
+    with _lock:
+        return subprocess.Popen(command, **options)
