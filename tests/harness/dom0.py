@@ -2,11 +2,11 @@
 """One host's control domain: a directory that stands for its /, plug-ins and programs in it, its syslog, its processes."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
 
+from tests.harness import compiled_plugins
 from tests.harness import programs
 from tests.harness.failures import Failure
 from tests.harness.log_socket import LogSocket
@@ -114,7 +114,7 @@ class Dom0(object):
 
     def install_plugins(self):
         """Put this checkout's plug-ins there, for `python`."""
-        _load_install_tree().install(self.root, self.python)
+        compiled_plugins.install(self.root, self.python)
 
     def add_plugin(self, name, text):
         """Write one plug-in. A first line of `#!python` becomes this host's interpreter."""
@@ -152,12 +152,3 @@ def _check_socket_path(path):
                          % (path, SOCKET_PATH_MAX_BYTES))
     if "_" in path:
         raise ValueError("root: XenAPI's Unix transport writes / as _, so %s cannot be reached; use a root without _" % path)
-
-
-def _load_install_tree():
-    # packaging/ is no package: it would hide the one of that name on PyPI.
-    path = os.path.join(CHECKOUT, "packaging", "install_tree.py")
-    spec = importlib.util.spec_from_file_location("install_tree", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
