@@ -72,7 +72,7 @@ class ImageService(object):
         self.url = "http://127.0.0.1:%d%s" % (self._server.server_address[1], prefix)
         self._v1 = ApiV1(self.images) if has_v1 else None
         self._v2 = ApiV2(self.images, self.url)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self):
         self._thread.start()

@@ -9,6 +9,7 @@ import threading
 import time
 
 from tests.harness.image_service_http import BrokenMessage, HangUp, Response, Wire, read_request
+from tests.harness.prompt_server import PromptServer
 
 DRAIN_BYTES = 65536  # an answered request's body is read so far to keep the connection; beyond, it is closed
 STOP_LIMIT_S = 10
@@ -43,7 +44,7 @@ class RequestRecord(object):
                 "received_bytes": self.received_bytes, "sent_bytes": self.sent_bytes}
 
 
-class Server(socketserver.TCPServer):
+class Server(PromptServer, socketserver.TCPServer):
     """One thread per connection; remembers them, so that a stop ends all."""
 
     allow_reuse_address = True

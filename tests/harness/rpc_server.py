@@ -17,6 +17,7 @@ import threading
 from tests.harness import xapi_xml
 from tests.harness.failures import Failure, Fault
 from tests.harness.faults import XapiDied
+from tests.harness.prompt_server import PromptServer
 
 BODY_MAX_BYTES = 300 * 1024
 
@@ -115,7 +116,7 @@ def _check_texts(value):
         raise Failure("INVALID_VALUE", "Invalid UTF-8 string in parameter", value)
 
 
-class _ServerMixIn(socketserver.ThreadingMixIn):
+class _ServerMixIn(PromptServer, socketserver.ThreadingMixIn):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128
@@ -148,8 +149,7 @@ class RpcServer(object):
         self._server.serve = serve
         self._server.connections = set()
         self.address = self._server.server_address
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05},
-                                        name="xapi %s" % (self.address,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="xapi %s" % (self.address,), daemon=True)
         self._thread.start()
 
     def stop(self):

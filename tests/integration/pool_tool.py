@@ -14,6 +14,7 @@ import urllib.request
 
 from dom0_plugins import command_line
 from dom0_plugins import pool as pool_of_tool
+from tests.harness.prompt_server import PromptServer
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMAND = [sys.executable, "-m", "dom0_plugins"]
@@ -138,7 +139,7 @@ def tls_front(url, certificate, name="127.0.0.1", ciphers=None):
         def log_message(self, *args):
             pass
 
-    class Server(http.server.ThreadingHTTPServer):
+    class Server(PromptServer, http.server.ThreadingHTTPServer):
         def handle_error(self, request, client_address):
             pass  # a client that does not trust us
 
@@ -149,7 +150,7 @@ def tls_front(url, certificate, name="127.0.0.1", ciphers=None):
         context.set_ciphers(ciphers)
     with Server((name, 0), Handler) as front:
         front.socket = context.wrap_socket(front.socket, server_side=True)
-        threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=front.serve_forever, daemon=True).start()
         try:
             yield "https://%s:%d" % (name, front.server_address[1])
         finally:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.harness.prompt_server import PromptServer
 from tests.integration import packages
 from tests.integration.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, make, run  # noqa: F401
 from tests.integration.test_packages_rpm import PLUGINS, Root, build_package, copy_checkout, rpm_of
@@ -459,7 +460,7 @@ def serve():
 
     def start(directory):
         handler = functools.partial(QuietHandler, directory=directory)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return "http://127.0.0.1:%d" % server.server_port
@@ -467,6 +468,10 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+class Server(PromptServer, http.server.ThreadingHTTPServer):
+    pass
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -19,6 +19,7 @@ from tests.harness import plugin_reply
 from tests.harness import xapi_xml
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.prompt_server import PromptServer
 from tests.integration import transfer_cases as cases
 
 TOOL_DEADLINE_S = 60
@@ -269,9 +270,13 @@ class _Store(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _StoreServer(PromptServer, http.server.ThreadingHTTPServer):
+    pass
+
+
 @pytest.fixture
 def store(site):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Store) as server:
+    with _StoreServer(("127.0.0.1", 0), _Store) as server:
         server.seen, server.content, server.first_bytes = [], site.image_content(site.image), None
         server.url = "http://127.0.0.1:%d/object?signature=1" % server.server_address[1]
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -19,6 +19,7 @@ from tests.harness import image_service_tokens as tokens
 from tests.harness import vhd_writer
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.prompt_server import PromptServer
 from tests.integration import transfer_cases as cases
 from tests.run import environments
 
@@ -253,8 +254,12 @@ class _VdiImport(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _VdiImportServer(PromptServer, http.server.HTTPServer):
+    pass
+
+
 def test_read_by_os_xenapi(stored):
-    with http.server.HTTPServer(("127.0.0.1", 0), _VdiImport) as server:
+    with _VdiImportServer(("127.0.0.1", 0), _VdiImport) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         read = run(environments.python_of("2.7"), "-c", READ_AS_OS_XENAPI, os.path.join(environments.ENVIRONMENTS, "os-xenapi"),
                    stored[0], "http://127.0.0.1:%d" % server.server_address[1], universal_newlines=True)
