@@ -354,6 +354,22 @@ def test_image_deleted_during_upload(site):
     assert image.status == "deleted"
 
 
+def test_a_disk_that_is_written_to_meanwhile(site):
+    uuids = cases.write_chain(site.sr.path, depth=2, blocks=4)
+    image = site.service.add_image()
+    site.service.faults.append(faults.UploadStall(1, at=1 << 20, method="PUT"))
+
+    def write():
+        cases.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
+        os.utime(cases.vhd_path(site.sr.path, uuids[1]))
+    thread = threading.Thread(target=write)
+    thread.start()
+    expect_refusal(site, image.id, uuids, "RetryableError", "the VHD of VDI %s was changed while it was read" % uuids[1])
+    thread.join(10)
+    site.wait_settled(image)
+    assert image.status != "active"
+
+
 def test_missing_disk(site, disk):
     image = site.service.add_image()
     missing = str(uuid.uuid4())

@@ -6,6 +6,7 @@ from __future__ import absolute_import, division
 import gzip
 import io
 import os
+import struct
 import zlib
 
 import pytest
@@ -161,6 +162,15 @@ def test_what_is_deflated_in_blocks_is_ordinary_gzip(level, sizes):
     assert zlib.decompress(compressed, 31) == expected
     assert gzip.GzipFile(fileobj=io.BytesIO(compressed)).read() == expected
     assert inflate(compressed) == expected
+
+
+@pytest.mark.parametrize('size_bytes, stated', [
+    ((4 << 30) - 1, (4 << 30) - 1), (4 << 30, 0), ((4 << 30) + 1, 1), ((9 << 30) + 7, (1 << 30) + 7)])
+def test_the_length_of_4_gib_and_more_is_stated_modulo_4_gib(size_bytes, stated):
+    deflater = gzip_stream.Deflater(1)
+    deflater._size_bytes = size_bytes - len(TEXT)  # as if so much had been split off: the data would take half a minute
+    assert list(deflater.split([TEXT])) == [TEXT]
+    assert deflater.trailer()[-8:] == struct.pack('<II', zlib.crc32(TEXT) & 0xffffffff, stated)
 
 
 def test_blocks_are_of_one_size_but_the_last():

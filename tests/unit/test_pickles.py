@@ -209,6 +209,30 @@ def test_the_limit_of_depth(containers, fits):
             pickles.loads(text)
 
 
+@pytest.mark.parametrize('values, fits', [(pickles.MAX_VALUES, True), (pickles.MAX_VALUES + 1, False)])
+def test_the_limit_of_values_in_one_level(values, fits):
+    check_limit(u'(' + u'N' * values + u'l.', fits)
+
+
+@pytest.mark.parametrize('more, fits', [(0, True), (1, False)])
+def test_the_limit_of_values_in_all_levels(more, fits):
+    """Two levels, neither of which has too many alone; the list inside is a value, too."""
+    half = pickles.MAX_VALUES // 2
+    check_limit(u'((' + u'N' * half + u'l' + u'N' * (half - 1 + more) + u'l.', fits)
+    # A list of ten lists that are one and the same, each of which holds the tenth less one.
+    tenth = pickles.MAX_VALUES // 10 - 1
+    check_limit(u'((' + u'N' * tenth + u'lp0\n' + u'g0\n' * 9 + u'N' * more + u'l.', fits)
+
+
+def check_limit(text, fits):
+    if fits:
+        pickles.loads(text)
+        return
+    with pytest.raises(pickles.PickleError) as caught:
+        pickles.loads(text)
+    assert str(caught.value) == 'holds more than 100000 values'
+
+
 PICKLES = [parameter.values[0] for parameter in captures.read('python27_pickles.txt') if len(parameter.values[0]) < 2000]
 PIECES = [b'(', b't', b'l', b'd', b'a', b's', b'e', b'u', b'0', b'1', b'2', b'N', b'.', b']', b'}', b')', b'p1\n', b'g1\n',
           b'p0\n', b'g0\n', b'I1\n', b'L1L\n', b'F1\n', b"S'x'\n", b'V\\u0041\n', b'\n', b"'", b'\\', b'\\x', b'\\u',

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import tarball
 
@@ -205,6 +206,11 @@ def link(name, kind, target):
     return make_archive([(make_member(name, kind, linkname=target), b''), ('1.vhd', b'x')])
 
 
+def renamed(name, second_name):
+    """An archive whose pax header gives a member another name."""
+    return make_archive([(make_member(name, pax_headers={u'path': compat.to_text(second_name)}), b'x')], tarfile.PAX_FORMAT)
+
+
 UNSAFE = [
     ('absolute', make_archive([('/0.vhd', b'x')]), "has a member named '/0.vhd'"),
     ('parent', make_archive([('../0.vhd', b'x')]), "has a member named '../0.vhd'"),
@@ -228,6 +234,11 @@ UNSAFE = [
      'changes names or sizes in a global header'),
     ('second name', make_archive([(make_member('0.vhd', pax_headers={u'path': u'other.vhd'}), b'x')], tarfile.PAX_FORMAT),
      'a second name'),
+    ('second name of 100 bytes that continues the first', renamed('a' * 99, 'a' * 100), 'a second name'),
+    ('second name of 101 bytes that continues another', renamed('b' * 100, 'a' * 101), 'a second name'),
+    ('second name that differs in byte 100', renamed('a' * 99 + 'b', 'a' * 101), 'a second name'),
+    ('second name that is shorter', renamed('a' * 100, 'a' * 99), 'a second name'),
+    ('long second name that contradicts', renamed('0.vhd', '1' + 'x' * 200), 'a second name'),
     ('unprintable', make_archive([('../a\nb\x1b[1m\x7f', b'x')]), "has a member named '../a?b?[1m?'"),
     ('directory of dots', link('..', tarfile.DIRTYPE, ''), "has a member named '../'"),
     ('absolute directory', link('/etc', tarfile.DIRTYPE, ''), "has a member named '/etc/'"),

@@ -752,6 +752,31 @@ def preallocate(entries, batmap_sectors):
     return disk
 
 
+# Limits, each where it is and one beyond
+
+
+@pytest.mark.parametrize('size, entries', [
+    (512, 1), (2 * MIB, 1), (2 * MIB + 512, 2), (16 * MIB - 512, 8), (16 * MIB, 8), (16 * MIB + 512, 9)])
+def test_a_bat_has_an_entry_for_each_begun_block(size, entries):
+    for count, problems in ((entries - 1, {'bat_size'}), (entries, set()), (entries + 1, set())):
+        disk = Disk(blocks=())
+        disk.footer.set_size(size)
+        disk.header.max_bat_entries = count
+        disk.patches.append((1536, b'\xff' * 4 * count))
+        assert name_problems(disk) == problems, count
+
+
+@pytest.mark.parametrize('creator', [b'tap\0', b'win '])
+def test_metadata_may_end_where_the_footer_begins(creator):
+    disk = Disk(vhd.DIFFERENCING, blocks=())
+    disk.footer.creator = creator
+    set_locator_offset(disk, 4096)
+    whole = disk.build().getvalue()
+    for data_end, problems in ((4608, []), (4608 - 512, ['metadata_outside_file'])):
+        cut = io.BytesIO(whole[:data_end].ljust(data_end, b'\0') + whole[-512:])
+        assert [problem.name for problem in vhd_check.find_problems(cut, now=NOW)] == problems, data_end
+
+
 # A disk of the largest size
 
 

@@ -11,7 +11,7 @@ from dom0_lib import errors
 from dom0_lib import vhd
 from dom0_lib import vhd_chain
 from tests.unit import chains
-from tests.unit.chains import BASE, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
+from tests.unit.chains import BASE, CREATED_AT, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
 
 area, repository, vhd_util = chains.area, chains.repository, chains.vhd_util
 
@@ -221,6 +221,107 @@ def test_hold_refuses(area, repository, uuids, fragment):
     with pytest.raises(errors.StorageError) as caught:
         vhd_chain.hold(area, repository, uuids)
     assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize('change', ['nothing', 'content', 'length', 'another file', 'time'])
+def test_a_held_file_that_changes(area, repository, change):
+    put_in_sr(repository, make_chain(2))
+    for uuid in UUIDS[:2]:
+        os.utime(repository.vhd_path(uuid), (CREATED_AT, CREATED_AT))
+    held = vhd_chain.hold(area, repository, UUIDS[:2])
+    path = area.join('1.vhd')  # also what only the last file went through counts
+    if change == 'content':
+        with open(path, 'r+b') as target:
+            target.write(b'c')  # the same byte that was there: only the time tells
+    elif change == 'length':
+        with open(path, 'ab') as target:
+            target.write(b'x')
+        os.utime(path, (CREATED_AT, CREATED_AT))
+    elif change == 'another file':
+        with open(path, 'rb') as source:
+            data = source.read()
+        os.rename(path, area.join('kept'))
+        with open(path, 'wb') as target:
+            target.write(data)
+        os.utime(path, (CREATED_AT, CREATED_AT))
+    elif change == 'time':
+        os.utime(path, (CREATED_AT, CREATED_AT + 1))
+    if change == 'nothing':
+        held.check_unchanged()
+        return
+    with pytest.raises(errors.RetryableError) as caught:
+        held.check_unchanged()
+    assert str(caught.value) == 'the VHD of VDI %s was changed while it was read' % PARENT
+
+
+@pytest.mark.parametrize('disk_type', [vhd.DYNAMIC, vhd.DIFFERENCING, vhd.FIXED])
+def test_hold_one(area, repository, disk_type):
+    put_in_sr(repository, [make_disk(disk_type, LEAF, PARENT if disk_type == vhd.DIFFERENCING else None)])
+    if disk_type == vhd.FIXED:
+        with pytest.raises(errors.StorageError) as caught:
+            vhd_chain.hold_one(area, repository, LEAF, 'any.vhd')
+        assert str(caught.value) == 'VDI %s is a fixed disk, which no chain can have' % LEAF
+    else:
+        held = vhd_chain.hold_one(area, repository, LEAF, 'any.vhd')
+        assert (held.names, held.sizes) == (['any.vhd'], [os.path.getsize(repository.vhd_path(LEAF))])
+
+
+# Following a chain in the SR
+
+def link_chain(repository, count, last_parent=None):
+    """The uuids of a chain of children, leaf first, each of which names the next; the last is a base, or names `last_parent`."""
+    uuids = ['%08x%s' % (number, LEAF[8:]) for number in range(count)]
+    for uuid, parent in zip(uuids, uuids[1:] + [last_parent]):
+        disk = make_disk(vhd.DIFFERENCING if parent else vhd.DYNAMIC, uuid, parent)
+        for locator in disk.locators:
+            text = u'./%s.vhd' % parent
+            locator.data = ((u'file://' + text).encode('ascii') if locator.code == vhd.MACX
+                            else text.replace(u'/', u'\\').encode('utf-16-le'))
+            locator.data_length = len(locator.data)
+        disk.bat[0] = vhd.UNUSED_ENTRY
+        with open(repository.vhd_path(uuid), 'wb') as target:
+            target.write(disk.build().read())
+    return uuids
+
+
+@pytest.mark.parametrize('length', [1, 2, vhd_chain.MAX_LENGTH])
+def test_follow(repository, length):
+    uuids = link_chain(repository, length)
+    assert vhd_chain.follow(repository, uuids[0]) == uuids
+
+
+def test_a_chain_that_is_too_long(repository):
+    uuids = link_chain(repository, vhd_chain.MAX_LENGTH + 1)
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.follow(repository, uuids[0])
+    assert str(caught.value) == 'the chain of VDI %s does not end: VDI %s names 1 parents' % (uuids[0], uuids[-2])
+
+
+@pytest.mark.parametrize('length', [1, 2, 3])
+def test_a_chain_without_an_end(repository, length):
+    uuids = link_chain(repository, length, '%08x%s' % (0, LEAF[8:]))
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.follow(repository, uuids[0])
+    assert 'the chain of VDI %s does not end' % uuids[0] in str(caught.value)
+
+
+def test_a_chain_with_a_missing_parent(repository):
+    uuids = link_chain(repository, 2, PARENT)
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.follow(repository, uuids[0])
+    assert str(caught.value) == 'the SR has no VHD of VDI %s' % PARENT
+
+
+def test_locators_of_two_parents(repository):
+    uuids = link_chain(repository, 2)
+    disk = make_disk(vhd.DIFFERENCING, uuids[0], uuids[1])
+    disk.locators[0].data = b'file://./other.vhd'
+    disk.locators[0].data_length = len(disk.locators[0].data)
+    with open(repository.vhd_path(uuids[0]), 'wb') as target:
+        target.write(disk.build().read())
+    with pytest.raises(errors.StorageError) as caught:
+        vhd_chain.follow(repository, uuids[0])
+    assert 'VDI %s names 2 parents' % uuids[0] in str(caught.value)
 
 
 def test_hold_refuses_damage(area, repository):
