@@ -63,7 +63,8 @@ PYTHONS = [conftest.DOM0_PYTHONS[0], conftest.DOM0_PYTHONS[-1]]
 @pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[version for version, _ in PYTHONS])
 @pytest.mark.parametrize("place_blocks, expected", [
     (_in_order, []), (_shuffled, []), (_all_in_one_place, ["block_overlap", "file_end"]),
-    (_each_half_over_the_next, ["block_overlap", "block_overlap", "block_place", "file_end"]), (_all_outside, ["block_outside_file", "file_end"])],
+    (_each_half_over_the_next, ["block_overlap", "block_overlap", "block_place", "file_end"]),
+    (_all_outside, ["block_outside_file", "file_end"])],
     ids=lambda value: value.__name__.strip("_") if callable(value) else "")
 def test_a_full_disk_of_two_tebibytes(python, tmp_path, place_blocks, expected):
     path = str(tmp_path / "disk.vhd")
