@@ -212,7 +212,8 @@ def test_an_upgrade_keeps_the_settings_and_nothing_else_of_the_old_version(artef
     names = os.listdir(os.path.join(CHECKOUT, "plugins/xapi.d/plugins"))
     assert sorted(os.listdir(root.locate(PLUGINS))) == sorted(set(names) - {"glance.py"} | {"others.py"})
     assert os.listdir(root.locate("etc/xapi.d/dom0-xapi-plugins")) == ["99.1-1.python3"]
-    assert root.rpm("-V", "--nodeps", "dom0-xapi-plugins", check=False).stdout.split() == ["S.5....T.", "c", "/" + SETTINGS]
+    # One line; its first word tells in which ways the file was changed.
+    assert root.rpm("-V", "--nodeps", "dom0-xapi-plugins", check=False).stdout.split()[1:] == ["c", "/" + SETTINGS]
 
     root.rpm("-e", "dom0-xapi-plugins")
     assert [name for name in root.list_files() if name.startswith("etc/")] == [
