@@ -263,7 +263,9 @@ def main():
     def interrupt(*_):
         raise KeyboardInterrupt
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        # nohup ignores SIGHUP so that the work goes on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:

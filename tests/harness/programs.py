@@ -7,6 +7,7 @@ one lock keeps the two apart.
 """
 
 import os
+import signal
 import subprocess
 import threading
 
@@ -21,6 +22,13 @@ def write(path, content):
         with open(path, "wb") as program:
             program.write(content)
         os.chmod(path, 0o755)
+
+
+def reset_interrupts():
+    """A preexec_fn: the program dies of SIGINT and SIGHUP. Below nohup, or in a shell's background, it would inherit that they are
+    ignored; and a shell cannot trap what was ignored when it began."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(command, **options):

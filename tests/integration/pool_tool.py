@@ -14,6 +14,7 @@ import urllib.request
 
 from dom0_plugins import command_line
 from dom0_plugins import pool as pool_of_tool
+from tests.harness import programs
 from tests.harness.prompt_server import PromptServer
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -65,8 +66,9 @@ def start(urls, *arguments, password="harness", **options):
     environ = {name: value for name, value in os.environ.items() if name != command_line.PASSWORD_VARIABLE}
     if password is not None:
         environ[command_line.PASSWORD_VARIABLE] = password
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=CHECKOUT, env=environ, universal_newlines=True, **dict(streams, **options))
+    defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+                "preexec_fn": programs.reset_interrupts}
+    return subprocess.Popen(command, cwd=CHECKOUT, env=environ, universal_newlines=True, **dict(defaults, **options))
 
 
 def finish(process, text=None):

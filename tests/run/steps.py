@@ -59,7 +59,7 @@ def _run_captured(step):
 def _run(step, output):
     started = time.monotonic()
     process = subprocess.Popen(step.command, cwd=environments.CHECKOUT, env=environments.clean_environ(),
-                               stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+                               stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=_reset_interrupt)
     try:
         status = process.wait(step.deadline_s)
         failure = "exit status %d" % status if status else None
@@ -68,6 +68,11 @@ def _run(step, output):
     finally:
         _end(process)
     return Result(step.title, failure, time.monotonic() - started)
+
+
+def _reset_interrupt():
+    # A shell's background ignores SIGINT, which ends a step. SIGHUP, which nohup ignores, ends none.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process):
