@@ -2,8 +2,10 @@
 """`make mutate`: mutants of a small module, tried by a real pytest."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,10 +52,14 @@ def write(tree, path, text):
     (tree / path).write_text(text)
 
 
+def make_command(tree, *arguments):
+    return [sys.executable, "-B", "-m", "tests.run.mutate", "dom0_lib/room/size.py", "--tree", str(tree), "--sample",
+            "0"] + list(arguments)
+
+
 def run_mutate(tree, *arguments):
     """(exit status, output)"""
-    command = [sys.executable, "-B", "-m", "tests.run.mutate", "dom0_lib/room/size.py", "--tree", str(tree), "--sample", "0"]
-    completed = subprocess.run(command + list(arguments), cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    completed = subprocess.run(make_command(tree, *arguments), cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, timeout=DEADLINE_S)
     return completed.returncode, completed.stdout.decode()
 
@@ -108,3 +114,29 @@ def test_tests_that_fail_without_a_mutation_are_refused(tree):
 ])
 def test_a_wrong_argument_is_one_line(tree, arguments, message):
     assert run_mutate(tree, *arguments) == (2, message + "\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_nothing(tree, number):
+    """In the middle of a mutant whose test goes on for long."""
+    write(tree, "tests/unit/room/test_size.py", TESTS + """\
+    if size.is_small(10, []):
+        import pathlib, time
+        pathlib.Path(%r).write_text(str(__import__("os").getpid()))
+        time.sleep(600)
+""" % str(tree / "started"))
+    (tree / "tmp").mkdir()
+    process = subprocess.Popen(make_command(tree, "--lines", "3"), cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+                               env=dict(os.environ, TMPDIR=str(tree / "tmp")))
+    try:
+        ends_at = time.monotonic() + DEADLINE_S
+        while not (tree / "started").exists() or not (tree / "started").read_text():
+            assert time.monotonic() < ends_at and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(DEADLINE_S) != 0
+    finally:
+        process.kill()
+        process.wait()
+    assert os.listdir(str(tree / "tmp")) == []
+    assert not os.path.exists("/proc/" + (tree / "started").read_text())

@@ -9,8 +9,8 @@ import collections
 import random
 import re
 
-# new_source is bytes; line_text the stripped first line of the change; change "old -> new", with #2, #3, ... where a line
-# has the same change more than once.
+# new_source is bytes; line_text the stripped first line of the change; change "old -> new", with #2, #3, ... where the
+# module has the same change of such a line more than once: both together name a mutant.
 Mutant = collections.namedtuple("Mutant", "line line_text change new_source")
 
 # Pattern of an operator in the source, and what it becomes.
@@ -35,9 +35,9 @@ def list_mutants(source):
         line = source.count(b"\n", 0, change.start) + 1
         line_text = finder.lines[line - 1].decode("utf-8").strip()
         label = "%s -> %s" % (" ".join(change.old.split()), " ".join(change.new.split()))
-        seen[line, label] += 1
-        if seen[line, label] > 1:
-            label += " #%d" % seen[line, label]
+        seen[line_text, label] += 1
+        if seen[line_text, label] > 1:
+            label += " #%d" % seen[line_text, label]
         new_source = source[:change.start] + change.new.encode("utf-8") + source[change.end:]
         mutants.append(Mutant(line, line_text, label, new_source))
     return mutants

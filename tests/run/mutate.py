@@ -29,8 +29,9 @@ from tests.run import related_tests
 
 EQUIVALENTS = "tests/run/equivalent_mutants.txt"
 
+PREFIX = "mut-"
 NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venvs", "build", "dist", "__pycache__", "*.pyc", ".hypothesis", ".pytest_cache", ".ruff_cache")
+    PREFIX + "*", ".git", ".venvs", "build", "dist", "__pycache__", "*.pyc", ".hypothesis", ".pytest_cache", ".ruff_cache")
 
 # A mutant has this much more time than the module, as other work on the machine changes the speed of both.
 DEADLINE_FACTOR = 3
@@ -54,6 +55,8 @@ class Unusable(Exception):
 
 def main(arguments):
     options = _parse(arguments)
+    # As an interrupt: the tests that run are ended, and the copies removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         return run(options)
     except Unusable as error:
@@ -198,9 +201,14 @@ def _try_all(options, tree, module, python, files, tried):
                 free.put(copy)
         verdicts = []
         with concurrent.futures.ThreadPoolExecutor(len(copies)) as pool:
-            for verdict in pool.map(try_one, tried):
-                verdicts.append(verdict)
-                _show(module, verdict, options.verbose)
+            try:
+                for verdict in pool.map(try_one, tried):
+                    verdicts.append(verdict)
+                    _show(module, verdict, options.verbose)
+            except BaseException:
+                for copy in copies:
+                    copy.stop()
+                raise
         return verdicts
 
 
@@ -235,11 +243,13 @@ class _Copy(object):
     """A copy of the tree, in which one module changes; `python` is its only dom0 Python."""
 
     def __init__(self, tree, module, python):
-        self._directory = tempfile.mkdtemp(prefix="mut-")
+        self._directory = tempfile.mkdtemp(prefix=PREFIX)
         # Sockets in the directories of tests have short paths.
         self._tree = os.path.join(self._directory, "t")
         self._module = os.path.join(self._tree, module)
         self._writes = 0
+        self._process = None
+        self._is_stopped = False
         try:
             shutil.copytree(tree, self._tree, symlinks=True, ignore=NOT_COPIED)
             self._link_environments(os.path.join(tree, environments.ENVIRONMENTS_NAME), python)
@@ -254,6 +264,12 @@ class _Copy(object):
 
     def __exit__(self, *_):
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def stop(self):
+        """End the tests that run, and start no more.  For another thread than theirs."""
+        self._is_stopped = True
+        if self._process:
+            _end(self._process)
 
     def _link_environments(self, source, python):
         own = os.path.join(self._tree, environments.ENVIRONMENTS_NAME)
@@ -287,12 +303,15 @@ class _Copy(object):
 
     def run_tests(self, suite):
         """(exit status or None if it was not done in time, output)"""
+        if self._is_stopped:
+            return None, ""
         python = os.path.join(self._tree, environments.ENVIRONMENTS_NAME, suite.environment, "bin", "python")
         command = [python, "-B", "-m", "pytest", "-c", "tests/pytest.ini", "-p", "no:cacheprovider", "-x", "-q", "--tb=line",
                    "--basetemp", os.path.join(self._directory, "b")] + suite.arguments
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(command, cwd=self._tree, env=environments.clean_environ(), stdin=subprocess.DEVNULL,
                                        stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = process
             try:
                 status = process.wait(suite.deadline_s)
             except subprocess.TimeoutExpired:

@@ -55,6 +55,7 @@ def list_changes(source):
     ("def f(): return None", []),
     ("def f():\n  'text'\n  return", []),
     ("1 + 1", ["1 + 1 -> 1 - 1", "1 -> 0", "1 -> 2", "1 -> 0 #2", "1 -> 2 #2"]),
+    ("if a:\n  f()\nelse:\n  f()", ["a -> False", "a -> True", "f() -> pass", "f() -> pass #2"]),
     ("if __name__ == '__main__': f()", []),
     ("'\u20ac'; f(a)", ["f(a) -> pass"]),
 ])
