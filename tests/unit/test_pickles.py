@@ -209,6 +209,17 @@ def test_the_limit_of_depth(containers, fits):
             pickles.loads(text)
 
 
+@pytest.mark.parametrize('more, fits', [(0, True), (1, False)])
+def test_the_limits_of_lengths(more, fits):
+    for text in (u'V' + u'x' * (pickles.MAX_BYTES - 3 + more) + u'\n.', u'I' + u'9' * (400 + more) + u'\n.',
+                 u'F' + u'9' * (400 + more) + u'\n.', u'Np' + u'9' * (6 + more) + u'\n.'):
+        if fits:
+            pickles.loads(text)
+        else:
+            with pytest.raises(pickles.PickleError):
+                pickles.loads(text)
+
+
 @pytest.mark.parametrize('values, fits', [(pickles.MAX_VALUES, True), (pickles.MAX_VALUES + 1, False)])
 def test_the_limit_of_values_in_one_level(values, fits):
     check_limit(u'(' + u'N' * values + u'l.', fits)

@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 import io
 import os
+import struct
 import subprocess
 import tarfile
 
@@ -251,6 +252,58 @@ UNSAFE = [
 @pytest.mark.parametrize('archive, fragment', [row[1:] for row in UNSAFE], ids=[row[0] for row in UNSAFE])
 def test_unsafe_archives(archive, fragment, step):
     assert fragment in refusal_of(archive, errors.UnsafeImage, step)
+
+
+def test_as_many_members_as_allowed():
+    entries = [('%d.txt' % number, b'') for number in range(tarball.MAX_MEMBERS)]
+    assert read(make_archive(entries)) == entries
+
+
+@pytest.mark.parametrize('size_bytes, fits', [(64 * 1024, True), (64 * 1024 + 1, False)])
+def test_the_limit_of_an_extension(size_bytes, fits):
+    record = ('%d comment=' % size_bytes).encode('ascii')
+    record += b'x' * (size_bytes - len(record) - 1) + b'\n'
+    archive = make_archive([(make_member('x', b'x'), record), ('0.vhd', NOISE)])
+    if fits:
+        assert read(archive) == [('0.vhd', NOISE)]
+    else:
+        assert 'has 65537 bytes of extended header' in refusal_of(archive, errors.UnsafeImage)
+
+
+def test_zeros_that_an_archive_may_end_with():
+    content = make_archive([('0.vhd', NOISE)]).rstrip(b'\0')
+    content += b'\0' * (-len(content) % 512)
+    assert read(content + b'\0' * (4 << 20)) == [('0.vhd', NOISE)]
+    assert 'bytes of zeros after its end' in refusal_of(content + b'\0' * ((4 << 20) + 512), errors.InvalidImage)
+
+
+def test_an_archive_of_nothing():
+    assert read(b'\0' * 1024) == []
+    assert 'is cut short after 0 members' in refusal_of(b'\0' * 512, errors.InvalidImage)
+
+
+@pytest.mark.parametrize('size_bytes, fits', [((1 << 62) - 1, True), (1 << 62, False)])
+def test_the_largest_size(size_bytes, fits):
+    check_size(edit_header(VALID, 124, b'\x80' + b'\0' * 3 + struct.pack('>Q', size_bytes))[:512], size_bytes, fits)
+
+
+@pytest.mark.parametrize('digits, fits', [(17, True), (18, True), (19, False)])
+def test_the_longest_pax_size(digits, fits):
+    text = u'1' * digits
+    archive = make_archive([(make_member('0.vhd', pax_headers={u'size': text}), b'')], tarfile.PAX_FORMAT)
+    check_size(archive[:archive.index(b'0.vhd\0') + 512], int(text), fits)
+
+
+def check_size(archive, size_bytes, fits):
+    opened = []
+    reader = tarball.Reader(lambda name, size: opened.append(size))
+    if fits:
+        reader.feed(archive)
+        assert opened == [size_bytes]
+    else:
+        with pytest.raises(errors.InvalidImage):
+            reader.feed(archive)
+        assert opened == []
 
 
 def pax_archive(records):

@@ -170,6 +170,15 @@ def test_header_written_by_vhd_util():
     assert (header.bat_size, header.bat_end, header.bitmap_size) == (512, 2048, 512)
 
 
+@pytest.mark.parametrize('entries, bat_end, sectors', [
+    (0, 2048, 1), (1, 2048, 1), (128, 2048, 1), (129, 2560, 1), (4096, 17920, 1), (4097, 18432, 2), (32768, 132608, 8),
+    (524288, 2098688, 128), (1044480, 4179456, 255)])
+def test_places_that_blktap_gives_a_bat_and_its_batmap(entries, bat_end, sectors):
+    header = vhd.Header()
+    header.max_bat_entries = entries
+    assert (header.bat_end, header.batmap_size_sectors) == (bat_end, sectors)
+
+
 def test_any_changed_byte_of_a_footer_is_noticed():
     raw = bytearray(unhex(RECORDED_FOOTER, 512))
     for offset in range(512):
@@ -180,6 +189,9 @@ def test_any_changed_byte_of_a_footer_is_noticed():
 
 @pytest.mark.parametrize('size, geometry', [
     (16 * MIB, (481, 4, 17)), (16781312, (482, 4, 17)), (17 * (15 * 1024 + 1) * 512, (960, 16, 17)),
+    # As vhd-util wrote them.
+    (2 * MIB, (0x3c, 4, 17)), (256 * MIB, (0x208, 16, 63)), (258 * MIB, (0x20c, 16, 63)), (8192 * MIB, (0x4104, 16, 63)),
+    (65536 * MIB, (0x8080, 16, 255)), (1048576 * MIB, (0xffff, 16, 255)),
     (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
     (2040 * 1024 * MIB, (65535, 16, 255))])
 def test_geometry(size, geometry):
@@ -219,7 +231,7 @@ def test_locator_path(code, data, path):
     assert locator.path == path
 
 
-@pytest.mark.parametrize('data_space, expected', [(512, 512), (1, 512), (8, 4096), (1024, 1024), (0, 0)])
+@pytest.mark.parametrize('data_space, expected', [(512, 512), (513, 513), (511, 511 * 512), (1, 512), (8, 4096), (1024, 1024), (0, 0)])
 def test_locator_space_is_in_bytes_or_in_sectors(data_space, expected):
     locator = vhd.Locator()
     locator.data_space = data_space
@@ -764,6 +776,67 @@ def test_a_bat_has_an_entry_for_each_begun_block(size, entries):
         disk.header.max_bat_entries = count
         disk.patches.append((1536, b'\xff' * 4 * count))
         assert name_problems(disk) == problems, count
+
+
+@pytest.mark.parametrize('version, problems', [
+    (0x0000ffff, {'creator_version'}), (0x00010000, set()), (0x00010003, set()), (0x00010004, {'creator_version'})])
+def test_versions_of_blktap(version, problems):
+    disk = Disk()
+    disk.footer.creator_version = version
+    assert name_problems(disk) == problems
+
+
+@pytest.mark.parametrize('features, problems', [(0, {'features'}), (1, {'features'}), (2, set()), (3, set()), (6, {'features'})])
+def test_features(features, problems):
+    disk = Disk()
+    disk.footer.features = features
+    assert name_problems(disk) == problems
+
+
+def test_a_geometry_may_span_the_whole_disk():
+    disk = Disk()
+    disk.header.max_bat_entries = 9
+    disk.footer.set_size(482 * 4 * 17 * 512)
+    disk.patches.append((1536 + 4 * 8, b'\xff' * 4))
+    assert disk.footer.geometry_size == disk.footer.current_size
+    assert name_problems(disk) == set()
+    disk.footer.sectors_per_track += 1
+    assert name_problems(disk) == {'geometry'}
+
+
+@pytest.mark.parametrize('blocks', [(7,), ()])
+@pytest.mark.parametrize('creator', [b'tap\0', b'win '])
+def test_the_gap_before_the_footer(blocks, creator):
+    limit = 2 * MIB + 64 * 1024
+    for gap, problems in ((limit - 512, set()), (limit, set()), (limit + 512, {'file_end'})):
+        disk = Disk(blocks=blocks)
+        disk.footer.creator = creator
+        disk.gap = gap - (0 if blocks or creator == b'tap\0' else 1024)  # other creators have no batmap there
+        assert name_problems(disk) == problems, gap
+
+
+def test_a_bat_of_too_many_entries():
+    for more, problems in ((0, set()), (1, {'bat_size'})):
+        assert name_problems(preallocate(vhd_layout.MAX_BAT_ENTRIES + more, 256 + more)) == problems
+
+
+def test_the_map_of_the_largest_bat_is_summed_and_of_a_larger_one_not_read():
+    disk = preallocate(vhd_layout.MAX_BAT_ENTRIES, 256)
+    disk.patches.append((disk.batmap.offset, b'\1'))
+    assert name_problems(disk) == {'batmap_checksum'}
+    disk = preallocate(4 * vhd_layout.MAX_BAT_ENTRIES, 1024)
+    disk.footer.set_size(8 * MIB * MIB)
+    disk.patches.append((disk.batmap.offset, b'\1'))
+    watched = Watched(disk.build())
+    assert set(problem.name for problem in vhd_check.find_problems(watched, now=NOW)) == {'bat_size', 'disk_size'}
+    assert watched.largest_read <= 128 * 1024
+
+
+@pytest.mark.parametrize('length, problems', [(16383, set()), (16384, set()), (16385, {'locator_size'})])
+def test_a_locator_is_no_longer_than_a_path(length, problems):
+    disk = Disk(vhd.DIFFERENCING, blocks=(55,))
+    disk.locators[1].data_space, disk.locators[1].data_length = 16896, length
+    assert name_problems(disk) == problems
 
 
 @pytest.mark.parametrize('creator', [b'tap\0', b'win '])

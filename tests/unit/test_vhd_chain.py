@@ -82,6 +82,28 @@ def test_the_host_that_made_a_disk_may_have_called_it_as_it_liked(area):
     vhd_chain.check(area, stage(area, disks))
 
 
+def test_a_damaged_copy_of_the_footer_is_repaired(area):
+    disks = make_chain(2)
+    sound = disks[1].build().getvalue()
+    disks[1].patches = [(0, b'x')]
+    names = stage(area, disks)
+    vhd_chain.check(area, names)
+    with open(area.join('1.vhd'), 'rb') as repaired:
+        assert repaired.read() == sound
+
+
+@pytest.mark.parametrize('offset', [0, 512])
+def test_what_cannot_be_repaired_is_left_alone(area, offset):
+    disk = make_disk()
+    disk.footer.saved_state = 1
+    disk.patches = [(offset, b'x')]
+    names = stage(area, [disk])
+    with pytest.raises(errors.UnsafeImage):
+        vhd_chain.check(area, names)
+    with open(area.join('0.vhd'), 'rb') as left:
+        assert left.read() == disk.build().getvalue()
+
+
 MISFITS = {
     'hidden leaf': ([make_disk(hidden=1)], '0.vhd: the leaf is marked hidden, so the SR would delete it'),
     'fixed disk': ([make_disk(vhd.FIXED)], '0.vhd: a fixed disk, which breaks SR.scan; convert it to a dynamic one'),
