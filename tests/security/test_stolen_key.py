@@ -4,6 +4,7 @@
 First word by word, in the shells that a dom0's root may have; then through real sshd, with the real ssh, scp, sftp and rsync.
 """
 
+import glob
 import os
 import re
 import shutil
@@ -85,9 +86,9 @@ def programs(tmp_path_factory):
     return str(directory)
 
 
-def ask(shell, programs, request):
+def ask(shell, programs, request, **environment):
     """(status, lines of the programs that ran, stderr)"""
-    environment = {"PATH": programs}
+    environment = dict(environment, PATH=programs)
     if request is not None:
         environment["SSH_ORIGINAL_COMMAND"] = request
     command = [shutil.which(shell[0])] + shell[1:] + ["-c", arrival_gate.make_command()]
@@ -108,6 +109,33 @@ def test_what_is_started(programs, shell):
 def test_what_is_refused(programs, shell):
     for request in REFUSED:
         assert ask(shell, programs, request) == (1, [], "dom0-plugins: %s\n" % rsync.REFUSAL), request
+
+
+# A locale in which A lies between a and b, as in most: before bash 4.3 a range of letters was one of the locale.
+MIXED_LETTERS = "escape_char /\nLC_COLLATE\norder_start forward\n%s\norder_end\nEND LC_COLLATE\n" % "\n".join(
+    "<U%04X>" % code for small in range(ord("a"), ord("z") + 1) for code in (small, small - 32))
+
+
+@pytest.fixture
+def mixed_locale(tmp_path):
+    """An environment in which `[a-z]` of an old bash has capitals in it."""
+    (tmp_path / "source").write_text(MIXED_LETTERS)
+    # It is made, and grumbled at for all that it leaves out.
+    subprocess.run(["localedef", "-c", "-i", str(tmp_path / "source"), "-f", "ANSI_X3.4-1968", str(tmp_path / "mixed")],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S)
+    return {"LOCPATH": str(tmp_path), "LC_ALL": "mixed"}
+
+
+@pytest.mark.needs("localedef")
+@pytest.mark.skipif(not glob.glob("/usr/share/i18n/charmaps/ANSI_X3.4-1968*"), reason="needs the package locales")
+def test_a_range_of_letters_has_no_others_in_any_locale(programs, mixed_locale):
+    """sshd passes LC_* of the sender on."""
+    shell = ["bash", "+O", "globasciiranges"]
+    probe = [shutil.which("bash")] + shell[1:] + ["-c", "case A in [a-z]) exit 0;; *) exit 1;; esac"]
+    assert subprocess.run(probe, env=mixed_locale, timeout=TIMEOUT_S).returncode == 0, "the locale is not used"
+    for label in ("A", "1A", "a-Z"):
+        request = SERVER + "-de.L . /images/instance%s/" % label
+        assert ask(shell, programs, request, **mixed_locale) == (1, [], "dom0-plugins: %s\n" % rsync.REFUSAL)
 
 
 # Through real sshd

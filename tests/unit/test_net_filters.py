@@ -83,6 +83,8 @@ ovs-vsctl --version
 ovs-vsctl --timeout=10 --oneline --format=json -- list-br
 ovs-vsctl --timeout 10 list-ports br-int
 ovs-vsctl -t 10 -f json list-ports br-int
+ovs-vsctl list Flow-Table
+ovs-vsctl find open-vswitch
 ovs-vsctl --timeout=10 --oneline --format=json -- --columns=name,other_config,tag list Port tap1
 ovs-vsctl --timeout=10 -- --id=@manager create Manager target="ptcp:6640:127.0.0.1" -- add Open_vSwitch . manager_options @manager
 ovs-vsctl set-manager ptcp:6640:127.0.0.1

@@ -53,6 +53,9 @@ def test_a_pattern_that_matches(pattern, call):
     ('*.sweep', 'glance.sweeps'),
     ('g*down*down*', 'glance.download'),
     ('a*bb*b', 'abb'),
+    # No part of the text stands for two parts of the pattern.
+    ('glance*glance*', 'glance.sweep'),
+    ('*sweep*sweep', 'glance.sweep'),
 ])
 def test_a_pattern_that_does_not_match(pattern, call):
     assert not policy.matches(pattern, call)
