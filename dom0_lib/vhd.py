@@ -217,12 +217,8 @@ class Footer(_Checksummed):
 
     @property
     def has_blktap_batmap(self):
-        """True or False; None when only the bytes after the BAT can tell, which blktap asks at every open (before version 1.2)."""
-        if self.disk_type not in (DYNAMIC, DIFFERENCING) or not self.of_blktap:
-            return False
-        if self.creator_version >= 0x00010002:
-            return True
-        return None if self.creator_version > 0x00000001 else False
+        """Whether blktap looks for a batmap behind the BAT; before version 1.2 it takes none for an answer."""
+        return self.disk_type in (DYNAMIC, DIFFERENCING) and self.of_blktap and self.creator_version > 0x00000001
 
 
 class Header(_Checksummed):
@@ -492,7 +488,7 @@ def read_bat(fileobj, header):
 
 def read_batmap(fileobj, metadata):
     """The Batmap after the BAT, or None if the disk has none or its header cannot be read."""
-    if metadata.header is None or metadata.footer.has_blktap_batmap is False:
+    if metadata.header is None or not metadata.footer.has_blktap_batmap:
         return None
     if metadata.header.bat_end + BATMAP_HEADER_SIZE > metadata.file_size:
         return None

@@ -72,7 +72,7 @@ def check_blktap_places(disk):
 def check_batmap(disk):
     if not disk.batmap:
         # Before version 1.2 a disk may have none; then a guest that can write the sector behind the BAT makes itself one.
-        if disk.footer.has_blktap_batmap is not False:
+        if disk.footer.has_blktap_batmap:
             yield 'batmap_missing', 'the batmap is missing at byte %d, where blktap puts it' % disk.header.bat_end
         return
     batmap, header = disk.batmap, disk.header

@@ -372,6 +372,18 @@ def test_a_locator_may_fill_its_space():
     disk.locators[0].data = b'file://./'.ljust(512, b'x')
     disk.locators[0].data_length = 512
     assert name_problems(disk) == set()
+    assert vhd.read_metadata(disk.build()).locators[0].data == disk.locators[0].data
+
+
+def test_data_of_a_locator_that_the_file_holds_to_its_last_byte():
+    """The footer is there, too, which vhd_check tells."""
+    disk = Disk(vhd.DIFFERENCING, blocks=())
+    end = len(disk.build().getvalue())
+    for offset, is_read in ((end - disk.locators[1].data_length, True), (end - disk.locators[1].data_length + 1, False)):
+        set_locator_offset(disk, offset)
+        disk.seal.add('header')
+        assert (vhd.read_metadata(disk.build()).locators[1].data is not None) == is_read
+        disk.patches = []
 
 
 def test_only_a_child_has_a_parent_timestamp():
@@ -689,6 +701,12 @@ def test_blocks_have_seven_sectors_between_them(distance):
     assert name_problems(Disk(blocks=(7 + distance, 7))) == set()
 
 
+def test_no_metadata_lie_between_two_blocks():
+    disk = Disk(vhd.DIFFERENCING, blocks=(15, 15 + 2 * 4104))
+    set_locator_offset(disk, 512 * (15 + 4097))
+    assert name_problems(disk) == {'metadata_behind_block'}
+
+
 def test_metadata_may_end_where_the_first_block_begins():
     disk = Disk(vhd.DIFFERENCING, blocks=(15,))
     set_locator_offset(disk, 512 * 14)
@@ -742,6 +760,14 @@ def test_a_batmap_has_a_bit_for_each_entry_of_the_bat(entries, sectors):
     for size, problems in ((sectors - 1, {'batmap_size'}), (sectors, set()), (sectors + 1, {'batmap_size'})):
         disk = preallocate(entries, size)
         assert name_problems(disk) == problems, size
+
+
+@pytest.mark.parametrize('size', [512, 2 * MIB, 16 * MIB - 512])
+def test_a_sector_of_the_map_is_summed_at_least(size):
+    disk = Disk(blocks=())
+    disk.footer.set_size(size)
+    disk.patches.append((2560 + 511, b'\1'))
+    assert name_problems(disk) == {'batmap_checksum'}
 
 
 def test_only_bits_that_fill_a_byte_are_summed():
