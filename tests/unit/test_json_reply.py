@@ -125,10 +125,12 @@ def test_whatever_is_stored_can_be_read(data):
 
 
 @pytest.mark.parametrize('data, text', [
-    (b'{"a": 1}', u'{"a": 1}'), (b' 4\n', u' 4\n'), (b'', u'""'), (b'vm', u'"vm"'), (b'NaN', u'"NaN"'), (b'[NaN]', u'"[NaN]"'),
+    (b'{"a": 1}', u'{"a": 1}'), (b' 4\n', u' 4\n'), (b'-1', u'-1'), (b'', u'""'), (b'vm', u'"vm"'), (b'NaN', u'"NaN"'), (b'[NaN]', u'"[NaN]"'),
     (b'\xff', u'"\\ufffd"'), (b'"\xff"', u'"\\"\\ufffd\\""'), (b'\0\x1b', u'"\\u0000\\u001b"'),
     (u'"\xe9"'.encode('utf-8'), u'"\xe9"'), (u'["\ufffe\uffff"]'.encode('utf-8'), u'["\\ufffe\\uffff"]'), (u'\ufffe'.encode('utf-8'), u'"\\ufffe"'),
-    (b'[' * 64 + b']' * 64, u'[' * 64 + u']' * 64), (b'[' * 66 + b']' * 66, u'"' + u'[' * 66 + u']' * 66 + u'"'),
+    (b'[' * 64 + b']' * 64, u'[' * 64 + u']' * 64), (b'[' * 65 + b']' * 65, u'"' + u'[' * 65 + u']' * 65 + u'"'),
+    (b'[' * 64 + b'1' + b']' * 64, u'[' * 64 + u'1' + u']' * 64),
+    (b'[' * 66 + b']' * 66, u'"' + u'[' * 66 + u']' * 66 + u'"'),
     (b'{"a":' * 66 + b'1' + b'}' * 66, None), (b'[' * 5000, u'"' + u'[' * 5000 + u'"'), (b'[' * 2000 + b']' * 2000, None),
 ])
 def test_what_a_guest_stored(data, text):
