@@ -40,6 +40,7 @@ def test_store_and_load(tree):
     host_notes.store(u'zone', None)
     host_notes.store(u'absent', None)
     assert host_notes.load() == {u'racks': [1, {u'a': None}]}
+    assert os.stat(tree.locate(PATH) + '.lock').st_mode & 0o777 == 0o600
     assert sorted(os.listdir(os.path.dirname(tree.locate(PATH)))) == ['xenhost.conf', 'xenhost.conf.lock']
 
 
@@ -57,6 +58,24 @@ def test_a_damaged_file_is_left_as_it_is(tree, data):
             call()
         assert str(caught.value).startswith(PATH) and 'repair it or remove it' in str(caught.value)
     assert tree.read(PATH) == data
+
+
+def test_a_file_of_the_greatest_size(tree):
+    head = b'{"a": 1}'
+    tree.write(PATH, head + b' ' * ((1 << 20) - len(head)))
+    assert host_notes.load() == {u'a': 1}
+    host_notes.store(u'a', u'x' * ((1 << 20) - len(b'{"a": ""}')))
+    assert len(tree.read(PATH)) == 1 << 20
+    with pytest.raises(errors.PluginError):
+        host_notes.store(u'a', u'x' * ((1 << 20) - len(b'{"a": ""}') + 1))
+    assert len(tree.read(PATH)) == 1 << 20
+
+
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(tree):
+    os.makedirs(tree.locate(PATH))
+    with pytest.raises(errors.PluginError) as caught:
+        host_notes.load()
+    assert str(caught.value).startswith('cannot read %s: ' % PATH)
 
 
 def test_a_failure_leaves_the_old_file(tree, monkeypatch):
