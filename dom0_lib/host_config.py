@@ -17,10 +17,11 @@ def get_xapi_setting(_session_ref, key):
     """The text of a setting, '' where the file does not have it.  Raises errors.PluginError.
 
     A line is `key = value`; a # begins a comment wherever it is, only the first = parts, quotes around the whole value are
-    not part of it, and of several lines the last one counts (ocaml/xapi-idl/lib/xcp_service.ml in xapi-project/xen-api).
+    not part of it, and of several lines the last one counts (ocaml/xapi-idl/lib/xcp_service.ml in xapi-project/xen-api).  Only a
+    newline ends a line.
     """
     setting = u''
-    for line in _read().splitlines():
+    for line in _read().split(u'\n'):
         name, equals, value = line.partition(u'#')[0].partition(u'=')
         if equals and name.strip() == key:
             setting = _unquote(value.strip())
@@ -33,7 +34,7 @@ def _unquote(value):
 
 def _read():
     try:
-        with io.open(paths.locate(paths.XAPI_CONF), encoding='utf-8', errors='replace') as source:
+        with io.open(paths.locate(paths.XAPI_CONF), encoding='utf-8', errors='replace', newline='\n') as source:
             return source.read()
     except EnvironmentError as error:
         if error.errno == errno.ENOENT:  # all settings have their defaults

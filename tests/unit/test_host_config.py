@@ -38,6 +38,11 @@ def tree(tmpdir, monkeypatch):
     (b'= true\n', u''),
     (b'relax-xsm-sr-check = false\nrelax-xsm-sr-check = true\n', u'true'),
     (b'relax-xsm-sr-check-2 = true\nnot-relax-xsm-sr-check = true\nRELAX-XSM-SR-CHECK = true\n', u''),
+    (b'relax-xsm-sr-check = true\nrelax-xsm-sr-check\n', u'true'),
+    (b'relax-xsm-sr-check = ""\n', u''),
+    (b'relax-xsm-sr-check = abba\n', u'abba'),
+    (b'relax-xsm-sr-check = true\rrelax-xsm-sr-check = false\n', u'true\rrelax-xsm-sr-check = false'),
+    (b'relax-xsm-sr-check = a\x0cb\xc2\x85c\xe2\x80\xa8d\n', u'a\x0cb\x85c\u2028d'),
     (b'', u''),
     (b'\xff\xfe = x\nrelax-xsm-sr-check = caf\xc3\xa9\n', u'caf\xe9'),
 ])
