@@ -192,3 +192,35 @@ except errors.Terminated:
 end.set()
 worker.join()
 ''') == (0, ['ended'])
+
+
+def test_a_shield_of_another_thread_takes_none_away():
+    assert run('''
+import threading
+
+def pass_through():
+    with termination.Shield():
+        pass
+
+try:
+    with termination.Shield():
+        thread = threading.Thread(target=pass_through)
+        thread.start()
+        thread.join()
+        receive(signal.SIGTERM)
+        say('held')
+except errors.Terminated:
+    say('ended')
+''') == (0, ['held', 'ended'])
+
+
+def test_a_signal_that_was_held_back_is_raised_once():
+    assert run('''
+try:
+    with termination.Shield():
+        receive(signal.SIGTERM)
+except errors.Terminated:
+    with termination.Shield():
+        say('cleaned')
+    say('ended')
+''') == (0, ['cleaned', 'ended'])
