@@ -3,7 +3,9 @@
 
 from __future__ import absolute_import, division
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -129,6 +131,33 @@ def test_a_descriptor_is_kept_from_children():
         assert ('%d' % fd).encode('ascii') not in seen
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize('dies_with_us', [False, True])
+@pytest.mark.parametrize('name', ['PIPE', 'XFSZ'])
+def test_a_program_has_the_signals_that_python_ignores(name, dies_with_us):
+    number = getattr(signal, 'SIG' + name)
+    old = signal.signal(number, signal.SIG_IGN)
+    try:
+        pid = compat.start_program('/bin/sh', ['sh', '-c', 'kill -%s $$; exit 7' % name], {}, (0, 1, 2), dies_with_us)
+    finally:
+        signal.signal(number, old)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == number
+
+
+@pytest.mark.parametrize('dies_with_us', [False, True])
+def test_a_program_that_cannot_be_started_leaves_no_process(dies_with_us):
+    with pytest.raises(EnvironmentError) as caught:
+        compat.start_program('/no/such/program', ['x'], {}, (0, 1, 2), dies_with_us)
+    assert caught.value.errno == errno.ENOENT
+    with pytest.raises(EnvironmentError) as caught:
+        os.waitpid(-1, os.WNOHANG)
+    assert caught.value.errno == errno.ECHILD
+
+
+def test_bytes_that_are_no_ascii_stay_or_are_seen():
+    assert compat.native_ascii(b'a\xffb') == (b'a\xffb' if compat.PYTHON2 else u'a\ufffdb')
 
 
 def test_the_clock_goes_on():
