@@ -57,6 +57,7 @@ def receive(daemon):
     ('%s', (u'\0\x1b[31mred\x1b\x7f\t',), u'  [31mred   '),
     ('%s', (u'lone \ud800 surrogate',), u'lone \ufffd surrogate'),
     ('%s', (None,), u'None'),
+    ('%s', (u'caf\xe9'.encode('utf-8'),), u'caf\xe9'),
     ('%s', (ValueError(u'caf\xe9'),), u'caf\xe9'),
 ])
 def test_a_line_is_one_line_of_text(daemon, message, values, text):
