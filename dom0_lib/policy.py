@@ -53,9 +53,11 @@ def load_settings():
 def _describe_void(pattern, calls):
     """A sentence for a pattern that matches none of `calls`."""
     plugins = sorted(set(call.partition('.')[0] for call in calls))
-    if pattern in plugins:
-        return _refuse_pattern(pattern, pattern + '.*')
-    meant = [pattern.replace('.py', '', 1)] + [plugin + '.' + pattern.partition('.')[2] for plugin in plugins] + ['*.' + pattern]
+    plain = pattern.replace('.py', '', 1)
+    for choice in (plain, plain + '.*'):
+        if any(matches(choice, call) for call in calls):
+            return _refuse_pattern(pattern, choice)
+    meant = [plugin + '.' + pattern.partition('.')[2] for plugin in plugins] + ['*.' + pattern]
     meant = [choice for choice in meant if any(matches(choice, call) for call in calls)]
     near = settings.find_near(pattern, meant + [plugin + '.*' for plugin in plugins] + list(calls))
     return _refuse_pattern(pattern, near)

@@ -38,6 +38,8 @@ FILES = {
     'comment in place of a value': (b'[policy]\ndeny =# *\n', "'deny' in [policy] has a comment behind it: give that a line of its own"),
     'comment behind a tab': (b'[transfer]\nnice = 5\t# more\n',
                              "'nice' in [transfer] has a comment behind it: give that a line of its own"),
+    'two comments behind a value': (b'[transfer]\nnice = 5 # more ; or less\n',
+                                    "'nice' in [transfer] has a comment behind it: give that a line of its own"),
     'byte order mark': (b'\xef\xbb\xbf[policy]\ndeny = *\n', 'it begins with a byte order mark: save it without one'),
     'two bytes for each character': (u'[policy]\n'.encode('utf-16-le'), 'line 1 has bytes of zero: the file is damaged; '
                                      'line 2 has bytes of zero: the file is damaged'),
@@ -52,8 +54,12 @@ FILES = {
     'several': (b'[transfer]\nthreads = 65\nnise = 5\n[tsl]\n[policy]\nrequire_pool_admin = perhaps\n',
                 "'threads' in [transfer] needs a whole number from 0 to 64; 'nise' in [transfer] is no setting: 'nice' is meant?; "
                 "[tsl] is no section: [tls] is meant?; 'require_pool_admin' in [policy] needs yes or no"),
-    'more than five': (b'[tls]\n' + b''.join(('verify%d = no\n' % number).encode('ascii') for number in range(6)),
+    'more than five': (b'[tls]\n' + b''.join(('verify%d = no\n' % number).encode('ascii') for number in range(8)),
                        '; '.join("'verify%d' in [tls] is no setting: 'verify' is meant?" % number for number in range(5)) + '; and more'),
+    'five': (b'[tls]\na = 1\nb = 1\nc = 1\nd = 1\ne = 1\n',
+             '; '.join("'%s' in [tls] is no setting: there are verify, verify_hosts, ca_file" % name for name in 'abcde')),
+    'long name': (b'[policy]\n' + b'x' * 100 + b' = 1\n',
+                  "'%s' in [policy] is no setting: there are deny, require_pool_admin" % ('x' * 60)),
     'plug-in without its calls': (b'[policy]\ndeny = glance\n', "'deny' in [policy] has 'glance', which is no call: 'glance.*' is meant?"),
     'one of several patterns': (b'[policy]\ndeny = glance.*, netwarp.*,kernel.*\n',
                                 "'deny' in [policy] has 'netwarp.*', which is no call: 'netwrap.*' is meant?"),

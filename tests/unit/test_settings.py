@@ -164,6 +164,17 @@ def test_a_file_that_looks_strange_and_is_sound(load, data, changes):
     assert settings.are_given() is (changes != '')
 
 
+@pytest.mark.parametrize('make', [lambda path: io.open(path, 'wb').close(), os.mkfifo, os.mkdir])
+def test_no_descriptor_is_left(load, make):
+    load(u'')
+    os.unlink(paths.locate(paths.SETTINGS))
+    make(paths.locate(paths.SETTINGS))
+    before = os.listdir('/proc/self/fd')
+    for _ in range(20):
+        settings.are_given()
+    assert len(os.listdir('/proc/self/fd')) == len(before)
+
+
 def test_a_file_of_the_greatest_size(load):
     assert load(u'#' * (1 << 16)) == DEFAULTS
 
