@@ -18,7 +18,7 @@ PLUGINS = os.path.join(CHECKOUT, 'plugins', 'xapi.d', 'plugins')
 
 # All that XAPI puts into the environment (ocaml/forkexecd/lib/forkhelpers.ml).
 ENVIRONMENT = {'PATH': '/sbin:/usr/sbin:/bin:/usr/bin'}
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def lay_out(directory):

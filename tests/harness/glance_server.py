@@ -20,7 +20,7 @@ from tests.run import environments
 GUNICORN, UWSGI = "gunicorn", "uwsgi"
 PREFIX = "/image"  # every request works under this path as well
 START_LIMIT_S = 60
-STOP_LIMIT_S = 15
+STOP_LIMIT_S = 60
 APPLICATION = "glance.wsgi.api:application"
 
 PASTE = """\

@@ -19,7 +19,7 @@ from tests.harness.guest_agent import Agent
 
 REQUESTS = b"data/host"
 _LOOK_EVERY_S = 1.0
-_JOIN_DEADLINE_S = 20
+_JOIN_DEADLINE_S = 60
 
 # data: its bytes
 Request = collections.namedtuple("Request", "id data")

@@ -38,7 +38,7 @@ from tests.harness.image_service_server import Server
 from tests.harness.image_service_v1 import ApiV1
 from tests.harness.image_service_v2 import ApiV2
 
-WAIT_LIMIT_S = 10
+WAIT_LIMIT_S = 60
 V2_SEGMENT = r"^/v2(\.([0-9]|1[0-3]|15|17))?(/|$)"
 
 

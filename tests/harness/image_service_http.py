@@ -10,11 +10,15 @@ from __future__ import absolute_import, division
 
 import http.client
 import re
+import select
 import socket
 import struct
+import time
 import urllib.parse
 
 MAX_LINE_BYTES = 8192
+# How often a pause looks whether its client is still there.
+_LOOK_S = 0.05
 PIECE_BYTES = 1 << 20  # how much is sent or received between two looks at the counters
 
 
@@ -298,8 +302,16 @@ class Wire(object):
             self.count(sent)
 
     def pause(self, seconds):
-        if self._stopping.wait(seconds):
-            raise HangUp()
+        """Do nothing for so long. A client that ends its side meanwhile, or the end of the service, ends the connection."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        ends_at = time.monotonic() + seconds
+        while True:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                return
+            if self._stopping.wait(min(left_s, _LOOK_S)) or poll.poll(0):
+                raise HangUp()
 
     def hang_up(self, reset):
         """End the connection with FIN (what was sent arrives), or with RST (the client sees ECONNRESET)."""

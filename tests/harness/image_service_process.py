@@ -11,7 +11,7 @@ import urllib.request
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 START_LIMIT_S = 300  # hashing large images takes a while
-STOP_LIMIT_S = 10
+STOP_LIMIT_S = 60
 
 
 class ImageServiceProcess(object):

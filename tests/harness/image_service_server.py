@@ -12,7 +12,7 @@ from tests.harness.image_service_http import BrokenMessage, HangUp, Response, Wi
 from tests.harness.prompt_server import PromptServer
 
 DRAIN_BYTES = 65536  # an answered request's body is read so far to keep the connection; beyond, it is closed
-STOP_LIMIT_S = 10
+STOP_LIMIT_S = 60
 
 
 class RequestRecord(object):

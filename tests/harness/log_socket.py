@@ -8,7 +8,7 @@ import threading
 import uuid
 
 _PRIORITY = re.compile(rb"^<\d+>")
-_DRAIN_TIMEOUT_S = 10
+_DRAIN_TIMEOUT_S = 60
 
 
 class LogSocket(object):

@@ -25,7 +25,7 @@ _MS_BIND, _MS_MOVE, _MS_REC, _MS_PRIVATE = 0x1000, 0x2000, 0x4000, 0x40000
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "shm", "pts")
 _OF_THE_MACHINE = ("/proc", "/sys", "/tmp")
 _OF_THE_HOST = ("/dev", "/root/.ssh", "/etc/ssh")
-_START_TIMEOUT_S = 30
+_START_TIMEOUT_S = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

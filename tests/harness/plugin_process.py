@@ -29,7 +29,7 @@ from tests.harness import xapi_xml
 from tests.harness.failures import Failure
 
 _OPEN_FILES_MAX = 1024
-_CLOSE_TIMEOUT_S = 10
+_CLOSE_TIMEOUT_S = 60
 _RESET_SIGNALS = [number for number in signal.valid_signals()
                   if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE)]
 

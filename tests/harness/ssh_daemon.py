@@ -16,7 +16,7 @@ _DIRECTORY = "/opt/harness/ssh"
 _KEY = "/root/.ssh/id_ed25519"
 _CONFIG_PATH = "/etc/ssh/sshd_config"
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
-_TIMEOUT_S = 20
+_TIMEOUT_S = 60
 
 # StrictModes: the harness's directories belong to whoever runs it.
 _CONFIG = """

@@ -16,7 +16,7 @@ import time
 
 HEADER = struct.Struct("=IIII")
 PAYLOAD_MAX_BYTES = 4096
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 class Type(enum.IntEnum):

@@ -16,7 +16,7 @@ from tests.harness import xenstored
 from tests.harness.xenstore_client import HEADER, PAYLOAD_MAX_BYTES
 from tests.harness.xenstore_requests import DOM0, Peer, Requests
 
-_STOP_TIMEOUT_S = 20
+_STOP_TIMEOUT_S = 60
 
 
 class StandIn(xenstored.Xenstored):

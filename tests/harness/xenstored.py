@@ -25,7 +25,7 @@ REAL = ("xenstored", "oxenstored")
 KINDS = STAND_INS + REAL
 
 _SHIM_SOURCE = os.path.join(CHECKOUT, "tests", "harness", "xenstored_shim.c")
-_DEADLINE_S = 20
+_DEADLINE_S = 60
 _DOM_EXC_PORT = 1
 _FIRST_DOMAIN_PORT = 100
 # The shim moves what is in /proc/xen.

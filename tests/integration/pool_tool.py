@@ -33,7 +33,7 @@ with open(directory + "/replies") as replies:
     reply = json.dumps(json.load(replies)[function])
 print(xmlrpc.client.dumps(({"Status": "Success", "Value": reply},), methodresponse=True))
 """
-HANGING = "#!/bin/sh\nexec sleep 100\n"
+HANGING = "#!/bin/sh\nexec sleep 300\n"
 
 
 class Result(object):

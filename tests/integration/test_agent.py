@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 
+from tests import patience
 from tests.harness import guests
 from tests.harness.guest_agent import Agent
 from tests.harness.pool import Pool
@@ -284,7 +285,7 @@ def test_the_timeout_is_for_the_whole_call(stand_in_site):
     with stand_in_site.new_guest(answer_features_only) as guest:
         call = stand_in_site.start("inject_file", guest.domid, timeout_s=1, b64_path="L2E=", b64_contents="").join()
         assert "TIMEOUT:" in call.failure[-1]
-        assert 1 <= call.took_s < 1.6 + cases.SLACK_S / 2
+        assert 1 <= call.took_s < 1 + cases.SLACK_S
 
 
 def test_a_slow_answer_is_waited_for(site):
@@ -305,7 +306,7 @@ def test_a_guest_that_reboots(site, keeps_records):
     def end(guest, request_id, data):
         guest.end(keeps_records)
     with site.new_guest(end) as guest:
-        call = site.start("resetnetwork", guest.domid, timeout_s=30)
+        call = site.start("resetnetwork", guest.domid, timeout_s=patience.ENDLESS_S)
         transfer_cases.wait_until(lambda: guest.requests)
         if keeps_records:
             transfer_cases.wait_until(lambda: site.list_records(guest.domid) == [])

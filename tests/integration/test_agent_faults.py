@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests import patience
 from tests.harness import guests
 from tests.harness.pool import Pool
 from tests.integration import agent_cases as cases
@@ -63,7 +64,7 @@ def read_cpu_s(pid):
 def test_xenstored_is_restarted_while_an_answer_is_awaited(own_site, is_filled_later):
     """Its store is empty then, until the toolstack has made the domains known again; the request is not made again."""
     with own_site.new_guest(guests.keep_silent) as guest:
-        call = own_site.start("resetnetwork", guest.domid, timeout_s=30)
+        call = own_site.start("resetnetwork", guest.domid, timeout_s=patience.ENDLESS_S)
         wait_asked(guest)
         request = guest.requests[0]
         guest.stop()
@@ -90,7 +91,7 @@ def test_xenstored_is_restarted_while_an_answer_is_awaited(own_site, is_filled_l
 
 def test_a_domain_that_does_not_come_back_with_the_daemon_has_rebooted(newest_site):
     with newest_site.new_guest(guests.keep_silent) as guest:
-        call = newest_site.start("resetnetwork", guest.domid, timeout_s=30)
+        call = newest_site.start("resetnetwork", guest.domid, timeout_s=patience.ENDLESS_S)
         wait_asked(guest)
         newest_site.store.stop()
         newest_site.store.start()

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -210,12 +209,10 @@ def test_a_guest_that_has_used_its_quota(guest):
         while count < 2000:
             client.write(b"data/%d/flood-%d" % (count % 20, count), b"x" * 500)
             count += 1
-    started = time.monotonic()
     records = guest.call("list_records", path="data")
     assert len([path for path in records if "/" in path]) == count and set(map(len, records.values())) == {0, 500}
     assert guest.call("write_record", path="data/host/1", value="x") == "x"
     assert guest.text("delete_record", path="data") == '""'
-    assert time.monotonic() - started < DEADLINE_S
 
 
 def test_too_much_to_list(guest):

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import time
 
 import pytest
 
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
 PLUGIN = "dom0_host.py"
 NAMES = ["xapi", "python", "settings", "sr", "free space", "images", "boot guest", "locks", "leftovers", "vhd-util", "xenstore",
          "console logs", "rsync", "ssh", "sshd", "trust", "clock", "versions"]
-LIMIT_S = 60
 
 
 class Ward(object):
@@ -242,9 +240,7 @@ BREAKAGES = {
 def test_what_is_broken_is_named(ward, name):
     breakage, checks, words = BREAKAGES[name]
     with breakage(ward):
-        started = time.monotonic()
         found = ward.examine()
-        assert time.monotonic() - started < LIMIT_S
         assert [check for check, row in found.items() if not row["ok"]] == checks
         assert words in found[checks[0]]["problem"]
     assert list(found) == NAMES

@@ -17,6 +17,7 @@ import uuid
 
 import pytest
 
+from tests import patience
 from tests.harness import glance_server
 from tests.harness import image_service_tokens as tokens
 from tests.harness.image_service import ImageService
@@ -27,7 +28,7 @@ STAND_IN, GLANCE = "stand-in", "glance"
 
 OCTETS = "application/octet-stream"
 PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
-LIMIT_S = 20
+LIMIT_S = patience.LIMIT_S
 CAP_BYTES = 1 << 20
 QUOTA_BYTES = 100 * 1024
 DATA = b"0123456789"
@@ -435,7 +436,7 @@ class TestUpload(object):
 
     def test_token_expires_meanwhile(self, client):
         image_id = client.create()
-        expires = time.time() + 1.5
+        expires = time.time() + 5
         with client.slow_upload(image_id, token=tokens.EXPIRING + repr(expires)) as connection:
             connection.sendall(b"5\r\nhello\r\n")
             client.wait_status(image_id, "saving")

@@ -12,10 +12,11 @@ import time
 
 import pytest
 
+from tests import patience
 from tests.harness import image_service_faults as faults
 from tests.harness.image_service import ImageService
 
-LIMIT_S = 10
+LIMIT_S = patience.LIMIT_S
 DATA = bytes(bytearray(number * 7 % 251 for number in range(100000)))
 MD5 = hashlib.md5(DATA).hexdigest()
 FILE = "/file$"
@@ -194,17 +195,17 @@ class TestAnswers(object):
 
     @pytest.mark.parametrize("at, early_bytes", [(None, 0), (0, 0), (5000, 5000)])
     def test_stall(self, service, image, at, early_bytes):
-        service.faults.append(faults.Stall(0.6, at=at))
+        service.faults.append(faults.Stall(3, at=at))
         answer = download(service, image)
         assert answer.body == DATA
-        early = [size for when, size in answer.arrivals if when < 0.5]
+        early = [size for when, size in answer.arrivals if when < 3]
         head_bytes = len(answer.received) - len(DATA)
         assert (early or [0])[-1] == (0 if at is None else head_bytes + early_bytes)
-        assert 0.6 <= answer.duration_s < 5
+        assert 3 <= answer.duration_s < LIMIT_S
 
     def test_stall_ends_with_the_service(self):
         with ImageService() as service:
-            service.faults.append(faults.Stall(60, at=10))
+            service.faults.append(faults.Stall(patience.ENDLESS_S, at=10))
             thread = threading.Thread(target=download, args=(service, service.add_image(DATA)))
             thread.start()
             deadline = time.monotonic() + LIMIT_S
@@ -212,7 +213,7 @@ class TestAnswers(object):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             started = time.monotonic()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < LIMIT_S
         thread.join(LIMIT_S)
         assert not thread.is_alive()
 

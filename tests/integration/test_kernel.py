@@ -18,7 +18,7 @@ from tests.integration import transfer_cases as cases
 from tests.integration.kernel_host import BOOT_GUEST, DETACH_WAIT_S, DISK_BYTES, KERNEL, MIB, PLUGIN, open_kernel_host
 
 COPY = "copy_vdi"
-MAX_CALL_S = 10
+MAX_CALL_S = 60
 REFUSED = "DEVICE_DETACH_REJECTED"
 # As long as an own file takes to be older than a grace of 1 s.
 AGING_S = 2.1

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -166,13 +165,11 @@ def test_this_host_needs_no_ssh(pair, disk, label, name):
 # What may be wrong with the other host
 
 def test_nobody_listens(pair, disk, label):
-    started = time.monotonic()
     pair.daemon.stop()
     try:
         expect_refusal(pair, disk, label, "RetryableError", pair.target.ip, "Connection refused")
     finally:
         pair.daemon.start()
-    assert time.monotonic() - started < 10
 
 
 def test_a_host_without_images(pair, disk, label):

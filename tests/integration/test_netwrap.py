@@ -302,9 +302,7 @@ def test_a_command_that_does_not_end(old_dom0):
     old_dom0.add_program("ip", "exec sleep 60")
     old_dom0.write_settings("[netwrap]\ntimeout = 1\n")
     try:
-        started = time.monotonic()
         assert old_dom0.details("ip link")[2:] == ["CommandFailed", "command 'ip' was killed: it did not end within 1 s"]
-        assert time.monotonic() - started < 10
     finally:
         os.remove(os.path.join(old_dom0.dom0.bin_dir, "ip"))
         os.remove(old_dom0.dom0.locate("/etc/dom0-plugins.conf"))

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import termios
-import time
 
 import pytest
 
@@ -155,9 +154,7 @@ def test_a_host_without_the_plug_ins(pool):
 
 def test_a_host_that_does_not_answer(pool):
     pool.hosts[1].dom0.add_plugin(tool.PLUGIN, tool.HANGING)
-    started = time.monotonic()
     result = tool.run([pool.url], "--timeout", "1", "setup")
-    assert time.monotonic() - started < 10
     expect_problem(result, "h1", "no answer within 1 s", "--timeout")
     assert not tool.sessions(pool)
     # The task is to go when the call ends.

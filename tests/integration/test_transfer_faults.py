@@ -29,8 +29,8 @@ LANES = 8
 SETTINGS = "[network]\nconnect_timeout = 2\nidle_timeout = 1\ntotal_timeout = 60\n"
 STALL_S = 4
 # The waits before the five attempts to continue are 15.5 s in all; twenty that get no further take 0.5 s and a stall each.
-CASE_LIMIT_S = 60
-BATCH_LIMIT_S = 280
+CASE_LIMIT_S = 120
+BATCH_LIMIT_S = 580
 START, LAST = 0.0, 1.0
 SUCCESS, RETRYABLE, PERMANENT, NOT_FOUND = "success", "RetryableError", "PluginError", "ImageNotFound"
 

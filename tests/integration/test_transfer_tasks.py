@@ -9,15 +9,15 @@ import uuid
 import pytest
 import XenAPI
 
+from tests import patience
 from tests.harness import image_service_faults as faults
 from tests.harness.image_service import ImageService
 from tests.harness.pool import Pool
 from tests.integration import transfer_cases as cases
 
-CANCEL_LIMIT_S = 2.0
 # A plug-in has begun to watch its task when it has been running for this long.
 STARTED_S = 1.0
-CALL_LIMIT_S = 60
+CALL_LIMIT_S = 100
 # More than the sockets between plug-in and service hold.
 BLOCKS = 10
 PIECE = 1 << 19
@@ -135,7 +135,7 @@ class Transfer(object):
             assert self.image.status == "queued"
 
 
-def stall(direction, seconds=6, at=1 << 20):
+def stall(direction, seconds=patience.ENDLESS_S, at=1 << 20):
     """The service falls silent in the middle of the data."""
     if direction == "download":
         return faults.Stall(seconds, at=at, path="/file$")
@@ -174,9 +174,7 @@ def test_progress(transfer, direction):
     assert values == sorted(values)
     assert values[0] == 0.0 and values[-1] <= 1.0
     assert len(values) >= 4, seen
-    gaps = [after - before for (before, _), (after, _) in zip(seen[1:], seen[2:])]
-    # Two reports that are a second apart may be seen with less between them, as XAPI is busy now and then.
-    assert min(gaps) >= 0.7, seen
+    # One in a second, and the last.
     assert transfer.pool.faults.calls["task.set_progress"] - before <= transfer.took_s + 1
 
 
@@ -191,7 +189,7 @@ def test_task_is_left_to_its_owner(newest, direction):
 def test_cancel_while_the_service_is_silent(transfer, direction):
     transfer.start(direction, stall(direction))
     transfer.wait_under_way()
-    assert transfer.cancel() < CANCEL_LIMIT_S
+    assert transfer.cancel() < patience.LIMIT_S
     transfer.expect_cancelled()
 
 
@@ -199,19 +197,19 @@ def test_cancel_while_the_service_is_silent(transfer, direction):
 def test_cancel_while_data_flow(transfer, direction):
     transfer.start(direction, slow(direction))
     transfer.wait_under_way()
-    assert transfer.cancel() < CANCEL_LIMIT_S
+    assert transfer.cancel() < patience.LIMIT_S
     transfer.expect_cancelled()
 
 
 @pytest.mark.parametrize("planned", [
-    faults.Stall(6, method="GET", path="[0-9a-f]{12}$"), faults.Stall(6, method="PATCH"),
-    faults.UploadStall(6, at=0, method="PUT")],
+    faults.Stall(patience.ENDLESS_S, method="GET", path="[0-9a-f]{12}$"), faults.Stall(patience.ENDLESS_S, method="PATCH"),
+    faults.UploadStall(patience.ENDLESS_S, at=0, method="PUT")],
     ids=["the look before", "the properties", "the first byte"])
 def test_cancel_early_in_an_upload(newest, planned):
     newest.start("upload", planned)
     cases.wait_until(lambda: planned.hits)
     time.sleep(STARTED_S)
-    assert newest.cancel() < CANCEL_LIMIT_S
+    assert newest.cancel() < patience.LIMIT_S
     newest.expect_cancelled()
 
 
@@ -219,7 +217,7 @@ def test_cancel_while_a_download_waits_to_continue(newest):
     newest.start("download", faults.HangUp(at=1 << 20, path="/file$"), faults.Refusal(503, path="/file$", nth=2, times=None))
     # The waits are 0.5, 1, 2, 4 and 8 s.
     cases.wait_until(lambda: len([request for request in newest.service.requests if request.path.endswith("/file")]) >= 4)
-    assert newest.cancel() < CANCEL_LIMIT_S
+    assert newest.cancel() < patience.LIMIT_S
     newest.expect_cancelled()
 
 
@@ -227,7 +225,7 @@ def test_cancel_before_the_call(newest):
     newest.session.xenapi.task.cancel(newest.task)
     newest.start("download", stall("download"))
     newest.join()
-    assert newest.took_s < STARTED_S + CANCEL_LIMIT_S
+    assert newest.took_s < patience.LIMIT_S
     newest.expect_cancelled()
 
 
@@ -248,7 +246,7 @@ def test_xapi_refuses_progress_and_cancels(transfer, direction):
     transfer.pool.faults.fail("task.set_progress", "RBAC_PERMISSION_DENIED", "task.set_progress", times=1)
     transfer.start(direction, slow(direction))
     transfer.wait_under_way()
-    assert transfer.cancel() < CANCEL_LIMIT_S
+    assert transfer.cancel() < patience.LIMIT_S
     transfer.expect_cancelled()
 
 
@@ -260,7 +258,7 @@ def test_xapi_does_not_answer(transfer, direction, message):
     try:
         transfer.start(direction)
         transfer.expect_success(direction)
-        assert transfer.took_s < 20
+        assert transfer.took_s < patience.LIMIT_S
     finally:
         answering.set()
 
@@ -277,7 +275,7 @@ def test_xapi_is_slow_and_cancels(newest, direction):
     started = time.monotonic()
     answering.set()
     newest.join()
-    assert time.monotonic() - started < CANCEL_LIMIT_S
+    assert time.monotonic() - started < patience.LIMIT_S
     newest.expect_cancelled()
 
 
@@ -310,5 +308,5 @@ def test_xapi_fails_now_and_then(newest, direction):
     newest.start(direction, stall(direction))
     newest.wait_under_way()
     time.sleep(1)
-    assert newest.cancel() < CANCEL_LIMIT_S
+    assert newest.cancel() < patience.LIMIT_S
     newest.expect_cancelled()

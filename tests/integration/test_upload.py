@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 
 import pytest
@@ -462,11 +461,9 @@ def test_statuses(stored_site, status, class_name):
     site, disk = stored_site
     image = site.service.add_image()
     site.service.faults.append(faults.Refusal(status, method="PUT", path=image.id))
-    started = time.monotonic()
     details = expect_refusal(site, image.id, [disk], class_name)
     assert details[3] == "ImageNotFound" if status == 404 else str(status) in details[3]
     assert image.status == "queued"
-    assert time.monotonic() - started < 10
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib import xenstore
+from tests import patience
 from tests.conftest import CHECKOUT, DOM0_PYTHONS
 from tests.integration.test_xenstore_contract import DOMID, VALUES, client, daemon, guest  # noqa: F401
 
 PATH = "/local/domain/5"
 DATA = b"/local/domain/5/data"
-DEADLINE_S = 10
+DEADLINE_S = patience.LIMIT_S
 WAIT_S = 10
 WAIT_CPU_LIMIT_S = 0.05
 
@@ -173,7 +174,7 @@ def test_watches(store, guest):  # noqa: F811
     assert store.wait_event(0) is None
     started = time.monotonic()
     assert store.wait_event(0.2) is None
-    assert 0.15 < time.monotonic() - started < 5
+    assert 0.15 < time.monotonic() - started < DEADLINE_S
     timer = threading.Timer(0.2, guest.write, (b"data/guest/7", b"x"))
     timer.start()
     assert store.wait_event(DEADLINE_S) == (answer, b"answer") and store.read(answer) == b"x"
@@ -232,8 +233,8 @@ def test_the_daemon_ends_during_a_wait(store, daemon):  # noqa: F811
     timer.start()
     started = time.monotonic()
     with pytest.raises(errors.RetryableError, match="xenstored"):
-        store.wait_event(DEADLINE_S)
-    assert time.monotonic() - started < 5
+        store.wait_event(patience.ENDLESS_S)
+    assert time.monotonic() - started < DEADLINE_S
     timer.join(DEADLINE_S)
     with xenstore.connect(DEADLINE_S) as other:
         assert other.read(PATH + "/name") == b"vm5"

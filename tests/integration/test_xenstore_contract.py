@@ -9,12 +9,13 @@ import os
 
 import pytest
 
+from tests import patience
 from tests.harness import xenstored
 from tests.harness.xenstore_client import HEADER, Closed, Refused, Type
 
 DOMID = 5
 PATH = b"/local/domain/5"
-DEADLINE_S = 10
+DEADLINE_S = patience.LIMIT_S
 SILENCE_S = 0.1
 
 VALUES = [b"", b"x", b"two\nlines", b'say "hi"', b"a = b", b"\\", b"trail \0", bytes(range(256)), b"\xff\xfe", b"x" * 2048]

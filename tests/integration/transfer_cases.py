@@ -18,6 +18,7 @@ import XenAPI
 
 from dom0_lib import vhd
 from tests import conftest
+from tests import patience
 from tests.harness import vhd_reader
 from tests.harness import vhd_writer
 
@@ -98,7 +99,7 @@ def find_processes(text):
     return found
 
 
-def wait_until(condition, limit_s=10.0, interval_s=0.02):
+def wait_until(condition, limit_s=patience.LIMIT_S, interval_s=0.02):
     """The first true result of `condition()`; fails after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -12,13 +12,14 @@ import pytest
 from dom0_lib import vhd
 from dom0_lib import vhd_check
 from tests import conftest
+from tests import patience
 from tests.harness import vhd_writer
 
 _SIZE_BYTES = vhd_check.MAX_DISK_SIZE
 _BLOCKS = _SIZE_BYTES // vhd.BLOCK_SIZE
 _STRIDE = (4096 + vhd.BLOCK_SIZE) // vhd.SECTOR_SIZE
 # 2 s and 18 MiB, interpreter included, on a busy machine; vhd-util's own check of a tenth of the blocks takes 28 s.
-_MAX_S = 20
+_MAX_S = patience.LIMIT_S
 _MAX_RESIDENT_KIB = 32 * 1024
 
 CHECK = """

@@ -17,6 +17,7 @@ import pytest
 from dom0_lib import arrival_gate
 from dom0_lib import rsync
 from tests import conftest
+from tests import patience
 from tests.integration import test_host_trust as trust
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
@@ -27,7 +28,7 @@ DIRECTORY = "/images/instance%s/" % LABEL
 END = " . " + DIRECTORY
 SERVER = "rsync --server "
 RECORDER = "#!/bin/sh\necho \"${0##*/} $*\"\n"
-TIMEOUT_S = 20
+TIMEOUT_S = patience.LIMIT_S
 
 # What the receiving rsync is started with when these senders ask: as 3.2.7 does, and as it was in 3.0.9 and 3.1.2.
 ACCEPTED = [

@@ -8,8 +8,8 @@ import socket
 import struct
 import threading
 
-_SOCKET_TIMEOUT_S = 30
-_JOIN_TIMEOUT_S = 10
+_SOCKET_TIMEOUT_S = 120
+_JOIN_TIMEOUT_S = 60
 
 RESET = object()      # end the connection with RST
 DEAF = object()       # at the beginning of a script: do not even read the request

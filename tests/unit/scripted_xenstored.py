@@ -15,7 +15,7 @@ import pytest
 
 HEADER = struct.Struct('=IIII')
 DIRECTORY, READ, WATCH, TRANSACTION_START, WRITE, WATCH_EVENT, ERROR = 1, 2, 4, 6, 11, 15, 16
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 def message(kind, request_id, payload, transaction_id=0):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dom0_lib import connection
 from dom0_lib import errors
 from dom0_lib import http_client
+from tests import patience
 from tests.unit import scripted_server
 from tests.unit.scripted_server import DEAF, RESET, ScriptedServer
 
@@ -138,10 +139,10 @@ def test_length_is_known_when_it_was_announced(head, length):
 @pytest.mark.parametrize('status', [204, 304])
 def test_a_status_without_a_body(status):
     """Glance answers 204 for an image without data; a server that keeps the connection open must not hold us up."""
-    with ScriptedServer([b'HTTP/1.1 %d x\r\nContent-Length: 5\r\n\r\n' % status, 20]) as server:
+    with ScriptedServer([b'HTTP/1.1 %d x\r\nContent-Length: 5\r\n\r\n' % status, patience.ENDLESS_S]) as server:
         started = time.time()
         assert fetch(server) == (status, b'')
-        assert time.time() - started < 5
+        assert time.time() - started < patience.LIMIT_S
 
 
 # Heads
@@ -279,20 +280,21 @@ def test_a_connection_that_nobody_accepts():
             with pytest.raises(errors.RetryableError) as caught:
                 http_client.get('http://127.0.0.1:%d/' % listener.getsockname()[1], {}, connection.Options(connect_s=0.3))
             assert 'cannot connect' in str(caught.value) and 'timed out' in str(caught.value)
-            assert time.time() - started < 5
+            assert time.time() - started < patience.LIMIT_S
         finally:
             for client in waiting:
                 client.close()
 
 
 @pytest.mark.parametrize('script', [
-    [20], [b'HTTP/1.1 200', 20], [OK + b'Content-Length: 9\r\n\r\nabc', 20], [OK + b'Transfer-Encoding: chunked\r\n\r\n3', 20],
+    [patience.ENDLESS_S], [b'HTTP/1.1 200', patience.ENDLESS_S], [OK + b'Content-Length: 9\r\n\r\nabc', patience.ENDLESS_S],
+    [OK + b'Transfer-Encoding: chunked\r\n\r\n3', patience.ENDLESS_S],
 ], ids=['silence', 'half a head', 'half a body', 'half a chunk'])
 def test_a_server_that_falls_silent(script):
     started = time.time()
     text = failure_of(*script, options=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
-    assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
+    assert 1 <= time.time() - started < patience.LIMIT_S
 
 
 @pytest.mark.parametrize('beginning', [b'', OK + b'X: ', OK + b'\r\n', OK + b'Content-Length: 1000000\r\n\r\n'],
@@ -300,9 +302,9 @@ def test_a_server_that_falls_silent(script):
 def test_a_trickle_does_not_outlast_the_deadline(beginning):
     """One byte now and then is progress, but the whole exchange has a deadline."""
     started = time.time()
-    text = failure_of(beginning, *[b'x', 0.1] * 100, options=connection.Options(idle_s=2, total_s=1))
+    text = failure_of(beginning, *[b'x', 0.1] * 10 * patience.ENDLESS_S, options=connection.Options(idle_s=2, total_s=1))
     assert 'took longer than 1 s' in text
-    assert 1 <= time.time() - started < 1 + 2 * SLICE_S + 2
+    assert 1 <= time.time() - started < patience.LIMIT_S
 
 
 def test_a_trickle_in_time_is_read():
@@ -313,9 +315,9 @@ def test_a_trickle_in_time_is_read():
 
 def test_a_server_that_does_not_read():
     started = time.time()
-    text = failure_of(DEAF, 20, headers={u'X-Big': u'x' * 20000000}, options=connection.Options(idle_s=1))
+    text = failure_of(DEAF, patience.ENDLESS_S, headers={u'X-Big': u'x' * 20000000}, options=connection.Options(idle_s=1))
     assert 'made no progress for 1 s' in text
-    assert time.time() - started < 8
+    assert time.time() - started < patience.LIMIT_S
 
 
 # Redirects
@@ -551,7 +553,8 @@ def test_a_proxy_that_is_not_there():
 
 # A wish to end
 
-@pytest.mark.parametrize('script', [[20], [OK + b'Content-Length: 9\r\n\r\nabc', 20]])
+@pytest.mark.parametrize('script', [
+    [patience.ENDLESS_S], [OK + b'Content-Length: 9\r\n\r\nabc', patience.ENDLESS_S]])
 def test_a_wait_ends_when_the_caller_wants(script):
     class Cancelled(Exception):
         pass
@@ -564,4 +567,4 @@ def test_a_wait_ends_when_the_caller_wants(script):
     with ScriptedServer(script) as server:
         with pytest.raises(Cancelled):
             fetch(server, options=connection.Options(check=check))
-    assert time.time() - started < 5
+    assert time.time() - started < patience.LIMIT_S

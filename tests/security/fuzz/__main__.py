@@ -24,8 +24,8 @@ from tests.security.fuzz.targets import CORPUS, TARGETS
 
 _KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))),
                      ".venvs", "fuzz-corpus")
-# What an input may take: the worst that callers can send takes half a second.
-_INPUT_S, _MEMORY_MIB = 5, 768
+# What an input may take: the worst that callers can send takes half a second on a machine that does nothing else.
+_INPUT_S, _MEMORY_MIB = 20, 768
 _GRACE_S = 60
 _SCRIPT = """#!/bin/sh
 exec %s -B -m tests.security.fuzz.worker %s "$0" "$@"
