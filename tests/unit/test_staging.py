@@ -4,6 +4,7 @@
 from __future__ import absolute_import, division
 
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -19,6 +20,7 @@ from dom0_lib import errors
 from dom0_lib import staging
 from dom0_lib import storage_file
 from tests.contract import plugin_host
+from tests.unit.directory_watch import Watch
 
 KIB = 1024
 NOISE = os.urandom(64 * KIB)
@@ -243,3 +245,242 @@ def test_a_file_that_became_shorter(tmpdir):
         with pytest.raises(errors.StorageError) as caught:
             list(area.read('0.vhd', len(NOISE) + 1, 1000))
         assert str(caught.value) == '0.vhd became shorter while it was read'
+
+
+# What is taken from outside
+
+class Outside(object):
+    """A file `path` outside the area, and what may lie in its place."""
+
+    def __init__(self, directory):
+        self.path = str(directory.join('0.vhd'))
+        self.secret = str(directory.join('secret'))
+        for path in (self.path, self.secret):
+            with open(path, 'wb') as target:
+                target.write(NOISE)
+
+    def replace(self, kind):
+        os.unlink(self.path)
+        {'symbolic link': lambda: os.symlink(self.secret, self.path), 'FIFO': lambda: os.mkfifo(self.path),
+         'directory': lambda: os.mkdir(self.path), 'another name': lambda: os.link(self.secret, self.path)}[kind]()
+
+
+KINDS = ['symbolic link', 'FIFO', 'another name']
+
+
+@pytest.fixture
+def outside(tmpdir):
+    return Outside(tmpdir.mkdir('outside'))
+
+
+def deny_links(monkeypatch, code):
+    def refuse(source, target):
+        raise OSError(code, os.strerror(code))
+    monkeypatch.setattr(os, 'link', refuse)
+
+
+def take(tmpdir, outside):
+    """(inode, content) of what was taken."""
+    with staging.Area(str(tmpdir)) as area:
+        inode = area.take(outside.path, 'x.vhd', lambda size_bytes: None)
+        return inode, read(area.join('x.vhd'))
+
+
+@pytest.mark.parametrize('code', [None, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV])
+def test_a_file_is_taken(tmpdir, outside, monkeypatch, code):
+    if code:
+        deny_links(monkeypatch, code)
+    before = len(os.listdir('/proc/self/fd'))
+    assert take(tmpdir, outside) == (os.stat(outside.path).st_ino, NOISE)
+    assert len(os.listdir('/proc/self/fd')) == before
+
+
+def test_an_error_that_no_copy_helps_against(tmpdir, outside, monkeypatch):
+    deny_links(monkeypatch, errno.EIO)
+    with pytest.raises(errors.StorageError):
+        take(tmpdir, outside)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('code', [None, errno.EXDEV])
+def test_only_a_file_with_one_name_is_taken(tmpdir, outside, monkeypatch, code, kind):
+    outside.replace(kind)
+    if code:
+        deny_links(monkeypatch, code)
+    with pytest.raises(errors.UnsafeImage) as caught:
+        take(tmpdir, outside)
+    assert "'x.vhd' is not a file, or is one that has another name elsewhere" in str(caught.value)
+
+
+@pytest.mark.parametrize('kind', KINDS + ['directory'])
+def test_what_is_replaced_between_a_look_and_its_opening(tmpdir, outside, monkeypatch, kind):
+    """Whoever can write there has root read nothing else."""
+    deny_links(monkeypatch, errno.EXDEV)
+    real_open, opened = os.open, []
+
+    def replace_and_open(path, *options):
+        if path == outside.path and not opened:
+            opened.append(path)
+            monkeypatch.undo()
+            outside.replace(kind)
+        return real_open(path, *options)
+    monkeypatch.setattr(os, 'open', replace_and_open)
+    with staging.Area(str(tmpdir)) as area:
+        with pytest.raises(errors.StorageError if kind == 'symbolic link' else errors.UnsafeImage):
+            area.take(outside.path, 'x.vhd', lambda size_bytes: None)
+        assert opened and os.listdir(area.path) == ['owner']
+
+
+# What dead processes leave
+
+JOURNAL = b'12 a.vhd\n3456789 b.vhd\n77 instance1/0.vhd\nend\n'
+
+
+def make_dead(tmpdir, journal):
+    area = tmpdir.join('.dom0-plugins-dead').ensure(dir=True)
+    area.join('journal').write_binary(journal)
+    area.join('0.vhd').write_binary(b'x')
+    return area
+
+
+def sweep(tmpdir):
+    """(what recover() was called with, names of what was swept)"""
+    recovered = []
+    swept = staging.sweep(str(tmpdir), lambda path, journal: recovered.append((path, journal)))
+    return recovered, swept
+
+
+def test_a_journal(tmpdir):
+    area = make_dead(tmpdir, JOURNAL)
+    entries = [(12, 'a.vhd'), (3456789, 'b.vhd'), (77, 'instance1/0.vhd')]
+    assert sweep(tmpdir) == ([(str(area), entries)], ['.dom0-plugins-dead'])
+    assert tmpdir.listdir() == []
+
+
+@pytest.mark.parametrize('length', range(len(JOURNAL)))
+def test_a_journal_that_was_not_complete(tmpdir, length):
+    """Then nothing had been linked: half an entry must not be taken for one."""
+    make_dead(tmpdir, JOURNAL[:length])
+    assert sweep(tmpdir) == ([], ['.dom0-plugins-dead'])
+    assert tmpdir.listdir() == []
+
+
+def test_the_journal_that_is_written_is_the_one_that_is_read(tmpdir):
+    with staging.Area(str(tmpdir)) as area:
+        area.begin_journal([(12, 'a.vhd'), (3456789, 'b.vhd'), (77, 'instance1/0.vhd')])
+        assert read(area.join('journal')) == JOURNAL
+        area.remove()
+        # What was being published stays for a sweep, until the journal is done with.
+        assert len(tmpdir.listdir()) == 1
+    assert [len(journal) for _, journal in sweep(tmpdir)[0]] == [3]
+    with staging.Area(str(tmpdir)) as area:
+        area.begin_journal([(12, 'a.vhd')])
+        area.end_journal()
+    assert tmpdir.listdir() == []
+
+
+def test_what_cannot_be_recovered_stays(tmpdir):
+    make_dead(tmpdir, JOURNAL)
+
+    def fail(path, journal):
+        raise errors.RetryableError('not now')
+    for _ in range(2):
+        with pytest.raises(errors.RetryableError):
+            staging.sweep(str(tmpdir), fail)
+    assert len(sweep(tmpdir)[0]) == 1
+
+
+@pytest.mark.parametrize('remove', [staging.remove_tree, lambda path: staging.sweep(os.path.dirname(path), lambda *_: None)])
+def test_the_journal_goes_first_and_the_owner_last(tmpdir, remove):
+    """A journal is judged by the files beside it; without its owner file nobody can tell that a directory is a dead one's."""
+    area = make_dead(tmpdir, JOURNAL)
+    for name in ('owner', 'zz'):
+        area.join(name).write_binary(b'')
+    area.join('a directory').ensure(dir=True).join('x').write_binary(b'')
+    os.symlink('/', str(area.join('link')))
+    watch = Watch(str(area))
+    remove(str(area))
+    names = [event[1:] for event in watch.read_events() if event[0] == '-' and event[1:]]
+    assert (names[0], names[-1], len(names)) == ('journal', 'owner', 6)
+    assert not area.check()
+
+
+HOLDER = """
+import fcntl, sys
+owner = open(sys.argv[1], 'w+')
+fcntl.lockf(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+sys.stdout.write('held\\n')
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+def test_the_living_are_left_alone(tmpdir):
+    area = make_dead(tmpdir, JOURNAL)
+    assert staging.list_dead(str(tmpdir)) == []  # it has no owner: it may be one that is being made
+    holder = subprocess.Popen([sys.executable, '-c', HOLDER, str(area.join('owner'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b'held\n'
+        before = len(os.listdir('/proc/self/fd'))
+        assert staging.list_dead(str(tmpdir)) == []
+        assert staging.lock_owner(str(area), needs_lock=False) is None
+        assert sweep(tmpdir) == ([], []) and area.join('0.vhd').check()
+        assert len(os.listdir('/proc/self/fd')) == before
+    finally:
+        holder.communicate()
+    assert staging.list_dead(str(tmpdir)) == ['.dom0-plugins-dead']
+    assert len(sweep(tmpdir)[0]) == 1 and staging.list_dead(str(tmpdir)) == [] == staging.list_dead(str(tmpdir.join('none')))
+
+
+def test_a_directory_that_goes_while_it_is_locked(tmpdir, monkeypatch):
+    """Its owner has removed it, between our opening and our lock: whoever holds a removed file owns nothing."""
+    area = make_dead(tmpdir, b'')
+    real_lock = fcntl.lockf
+
+    def remove_and_lock(fd, operation):
+        monkeypatch.undo()
+        area.remove(rec=1)
+        return real_lock(fd, operation)
+    monkeypatch.setattr(fcntl, 'lockf', remove_and_lock)
+    before = len(os.listdir('/proc/self/fd'))
+    assert sweep(tmpdir) == ([], [])
+    assert len(os.listdir('/proc/self/fd')) == before
+    assert staging.lock_owner(str(area), needs_lock=False) is None
+
+
+def test_where_there_are_no_locks_nothing_is_swept(tmpdir, monkeypatch):
+    area = make_dead(tmpdir, JOURNAL)
+
+    def refuse(fd, operation):
+        raise IOError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    monkeypatch.setattr(fcntl, 'lockf', refuse)
+    assert sweep(tmpdir) == ([], []) and area.join('0.vhd').check()
+    with staging.Area(str(tmpdir)) as other:
+        assert os.listdir(other.path) == ['owner']
+
+
+@pytest.mark.parametrize('make', [
+    lambda directory: directory.join('.dom0-plugins-x').write(b''),
+    lambda directory: os.symlink(str(directory.join('elsewhere').ensure(dir=True)), str(directory.join('.dom0-plugins-x'))),
+    lambda directory: directory.join('.other').ensure(dir=True), lambda directory: directory.join('dom0-plugins-x').ensure(dir=True)],
+    ids=['file', 'link', 'other', 'visible'])
+def test_what_is_no_staging_directory_stays(tmpdir, make):
+    make(tmpdir)
+    before = sorted(path.basename for path in tmpdir.visit())
+    assert sweep(tmpdir) == ([], [])
+    assert sorted(path.basename for path in tmpdir.visit()) == before
+    assert staging.list_dead(str(tmpdir)) == []
+
+
+# Room
+
+def test_a_reserve_is_kept(tmpdir):
+    status = os.statvfs(str(tmpdir))
+    free_bytes = status.f_bavail * status.f_frsize
+    with staging.Area(str(tmpdir), reserve_bytes=free_bytes // 2) as area:
+        area.create('0.vhd', free_bytes // 4)
+        with pytest.raises(errors.StorageError) as caught:
+            area.create('1.vhd', free_bytes - free_bytes // 4)
+        assert 'MiB free, this needs %d MiB and a reserve of %d MiB' % (
+            free_bytes - free_bytes // 4 >> 20, free_bytes // 2 >> 20) in str(caught.value)
+        assert sorted(os.listdir(area.path)) == ['0.vhd', 'owner']
