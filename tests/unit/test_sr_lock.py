@@ -6,6 +6,7 @@ from __future__ import absolute_import, division
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -98,6 +99,23 @@ def test_the_wait_has_an_end(locks):
         sr_lock.Lock(SR, 'sr', 0.4).__enter__()
     # Less a tick of Python 2.7's clock.
     assert 0.39 < compat.monotonic_s() - begun_at < 5
+
+
+def test_waiting_costs_no_descriptors(locks):
+    locks.hold('sr')
+    before = len(os.listdir('/proc/self/fd'))
+    tries = []
+    with pytest.raises(errors.RetryableError):
+        sr_lock.Lock(SR, 'sr', 0.3, lambda: tries.append(1)).__enter__()
+    assert len(tries) > 1 and len(os.listdir('/proc/self/fd')) == before
+    with pytest.raises(errors.RetryableError):
+        sr_lock.Stillness(SR, 0.3, nothing, nothing).__enter__()
+    assert len(os.listdir('/proc/self/fd')) == before
+    locks.release('sr')
+    before = len(os.listdir('/proc/self/fd'))  # the holder had pipes
+    with sr_lock.Stillness(SR, 1, nothing, nothing):
+        pass
+    assert len(os.listdir('/proc/self/fd')) == before
 
 
 def test_a_lock_that_becomes_free_is_taken(locks):
@@ -211,6 +229,35 @@ def test_the_storage_manager_wants_the_sr(locks, tmpdir):
         with pytest.raises(errors.RetryableError) as caught:
             stillness.check()
     assert str(caught.value) == 'the storage manager wants SR %s for something else' % SR
+
+
+def test_who_reads_hears_soon_that_the_storage_manager_wants_the_sr(locks, tmpdir):
+    """Who detaches an SR gives up after a minute."""
+    with sr_lock.Stillness(SR, 1, nothing, nothing) as stillness:
+        stillness.check()
+        tmpdir.ensure('run', 'sm', 'ipc', SR, 'abort')
+        ends_at = compat.monotonic_s() + 30
+        with pytest.raises(errors.RetryableError):
+            while compat.monotonic_s() < ends_at:
+                stillness.check()
+                time.sleep(0.05)
+
+
+def test_who_reads_may_give_up(locks):
+    calls = []
+
+    def give_up():
+        calls.append(1)
+        raise errors.Failure('TASK_CANCELLED', [])
+    with sr_lock.Stillness(SR, 1, nothing, give_up) as stillness:
+        assert not calls
+        with pytest.raises(errors.Failure):
+            stillness.check()
+    assert locks.is_free('gc_active') and locks.is_free('running')
+    locks.hold('running')
+    with pytest.raises(errors.Failure):
+        sr_lock.Stillness(SR, 30, nothing, give_up).__enter__()
+    assert locks.is_free('gc_active')
 
 
 @pytest.mark.parametrize('name, kind, expected', [
