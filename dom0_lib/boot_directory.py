@@ -21,6 +21,7 @@ from dom0_lib import paths
 from dom0_lib import staging
 from dom0_lib import storage_file
 from dom0_lib import termination
+from dom0_lib import whole_file
 
 _COPY = 'copy'
 _PIECE_BYTES = 1 << 20
@@ -34,7 +35,7 @@ class BootDirectory(object):
         self.path = os.path.realpath(located)
         with errors_here():
             if not os.path.lexists(located):
-                os.makedirs(located, 0o755)
+                whole_file.make_directory(located)
             if not os.path.isdir(self.path):
                 raise errors.StorageError('%s leads to %s, which is no directory: is the SR attached?' % (
                     paths.BOOT_GUEST, self.path))

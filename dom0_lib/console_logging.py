@@ -163,8 +163,7 @@ def turn_on():
 
 def _want_unit():
     path = paths.locate(paths.CONSOLE_WANTED)
-    if not os.path.isdir(os.path.dirname(path)):
-        os.makedirs(os.path.dirname(path), 0o755)
+    whole_file.make_directory(os.path.dirname(path))
     os.symlink(paths.CONSOLE_UNIT, path)
     whole_file.sync(os.path.dirname(path))
 

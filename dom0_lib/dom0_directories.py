@@ -42,8 +42,7 @@ class Directory(object):
         self._make_target(target)
         faults.point('directory.made')
         parent = os.path.dirname(paths.locate(self.path))
-        if not os.path.isdir(parent):
-            os.makedirs(parent, 0o755)
+        whole_file.make_directory(parent)
         os.symlink(paths.locate(target), paths.locate(self.path))
         faults.point('directory.linked')
         whole_file.sync(parent)

@@ -46,7 +46,7 @@ def store(key, value):
     """
     path = paths.locate(paths.XENHOST_CONF)
     try:
-        _make_directory(os.path.dirname(path))
+        whole_file.make_directory(os.path.dirname(path))
         # The file itself is replaced, so that a lock on it would lock nobody out.
         lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -60,14 +60,6 @@ def store(key, value):
             os.close(lock)
     except EnvironmentError as error:
         raise _failed('write', error)
-
-
-def _make_directory(path):
-    try:
-        os.makedirs(path, 0o755)
-    except EnvironmentError as error:
-        if error.errno != errno.EEXIST:
-            raise
 
 
 def _replace(path, data):

@@ -33,8 +33,7 @@ def locked():
     """
     path = paths.locate(paths.ROOT_SSH)
     try:
-        if not os.path.isdir(path):
-            os.makedirs(path, 0o700)
+        whole_file.make_directory(path, 0o700)
         fd = os.open(path, os.O_RDONLY)
     except EnvironmentError as error:
         raise errors.PluginError('cannot use %s: %s' % (paths.ROOT_SSH, compat.to_text(error)))

@@ -49,6 +49,20 @@ def _remove(path):
     return True
 
 
+def make_directory(path, mode=0o755):
+    """Make a directory, and those above it, where there is none, and bring their names to the disk.  Raises EnvironmentError."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory(parent)
+    try:
+        os.mkdir(path, mode)
+    except EnvironmentError as error:
+        if error.errno != errno.EEXIST or not os.path.isdir(path):
+            raise
+    sync(parent)
+
+
 def sync(path):
     """Bring a file's content, or the names in a directory, to the disk.  Raises EnvironmentError."""
     fd = os.open(path, os.O_RDONLY)

@@ -73,3 +73,42 @@ def test_a_directory_of_a_file_system_that_cannot_sync_one():
     whole_file.sync('/proc')
     with pytest.raises(EnvironmentError):
         whole_file.sync('/proc/self/status')
+
+
+def test_directories_are_made(tmpdir):
+    path = tmpdir.join('one', 'two', 'three')
+    for _ in range(2):
+        whole_file.make_directory(str(path), 0o700)
+    assert [get_mode(str(name)) for name in (path, path.join('..'), path.join('..', '..'))] == [0o700, 0o755, 0o755]
+
+
+@pytest.mark.parametrize('make', [lambda path: path.write(b''), lambda path: os.symlink('nowhere', str(path))], ids=['file', 'link'])
+def test_what_is_in_the_way_of_a_directory(tmpdir, make):
+    make(tmpdir.join('x'))
+    with pytest.raises(EnvironmentError) as caught:
+        whole_file.make_directory(str(tmpdir.join('x')))
+    assert caught.value.errno == errno.EEXIST
+    with pytest.raises(EnvironmentError):
+        whole_file.make_directory(str(tmpdir.join('x', 'y')))
+
+
+def test_another_call_makes_the_same_directory(tmpdir, monkeypatch):
+    real_mkdir = os.mkdir
+
+    def make_first(path, mode):
+        real_mkdir(path, mode)
+        return real_mkdir(path, mode)
+    monkeypatch.setattr(os, 'mkdir', make_first)
+    whole_file.make_directory(str(tmpdir.join('one', 'two')))
+    assert tmpdir.join('one', 'two').check(dir=True)
+
+
+def test_a_check_that_fails_leaves_the_old_file(path):
+    whole_file.replace(path, b'old')
+
+    def fail():
+        assert read(path) == b'old'
+        raise ValueError
+    with pytest.raises(ValueError):
+        whole_file.replace(path, b'new', check=fail)
+    assert read(path) == b'old' and os.listdir(os.path.dirname(path)) == ['crontab']
