@@ -204,6 +204,7 @@ class Area(object):
                 journal.write((''.join(lines) + 'end\n').encode('ascii'))
                 journal.flush()
                 os.fsync(journal.fileno())
+            # Its name, and those of the files that it lists: a name in the SR may be on the disk before they are.
             storage_file.sync(self.path, self._place)
         self._is_publishing = True
 

@@ -228,7 +228,6 @@ def relink(area, names, uuids):
     for child, parent in zip(files, files[1:] + [None]):
         _check_result(area.join(child), child, parent)
         storage_file.sync(area.join(child))
-    storage_file.sync(area.path)
     faults.point('chain.synced')
 
 
