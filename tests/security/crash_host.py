@@ -14,6 +14,7 @@ import uuid
 
 import XenAPI
 
+from tests.harness import vhd_image
 from tests.harness import vhd_reader
 from tests.harness import vhd_writer
 from tests.harness.image_service import ImageService
@@ -123,9 +124,12 @@ class CrashHost(object):
         if not names & ours:
             return False
         assert vhd_reader.digest([self._path(name) for name in uuids]) == self.guest_digest
-        hidden = [self.dom0.run_program("vhd-util", "query", "-n", self._path(name), "-f").stdout.strip() for name in uuids]
-        assert hidden == ["hidden: 0", "hidden: 1", "hidden: 1"]
+        assert [self._is_hidden(name) for name in uuids] == [0, 1, 1]
         return True
+
+    def _is_hidden(self, vdi_uuid):
+        with contextlib.closing(vhd_image.Image.open(self._path(vdi_uuid))) as image:
+            return image.footer.hidden
 
     def remove(self, uuids):
         """Make the SR as it was."""
