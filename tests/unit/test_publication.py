@@ -165,6 +165,19 @@ def test_a_leaf_that_is_there_keeps_its_parents(dead, repository, has_links):
     assert [metadata_of(repository.vhd_path(uuid)).hidden for uuid in UUIDS] == [False, True, True]
 
 
+@pytest.mark.parametrize('is_replaced', [False, True])
+def test_a_parent_that_has_gone_meanwhile(dead, repository, vhd_util, is_replaced):
+    """SM has merged it into its child, and a file that has its name now is none of this chain."""
+    dead.publish(3)
+    os.rename(repository.vhd_path(BASE), repository.vhd_path(OTHER))
+    if is_replaced:
+        with open(repository.vhd_path(BASE), 'wb') as target:
+            target.write(make_disk().build().read())
+    before = len(vhd_util.calls)
+    dead.recover()
+    assert [call.split()[2] for call in vhd_util.calls[before:]] == [repository.vhd_path(PARENT)]
+
+
 def test_a_leaf_that_has_got_another_name_keeps_its_parents(dead, repository, has_links):
     """As a snapshot renames it; where there are no links, it is in neither of its places then."""
     dead.publish(3)
