@@ -126,11 +126,15 @@ class _Finder(ast.NodeVisitor):
                 self._replace(node, write(value))
 
     def visit_Return(self, node):
-        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        # None in the place of False makes a difference to nobody.
+        if node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value in (None, False)):
             self._replace(node.value, "None")
-            self.generic_visit(node)
+        self.generic_visit(node)
 
     def visit_Expr(self, node):
+        # What goes into the log is not looked at by tests, but for secrets.
+        if _is_log_call(node.value):
+            return
         if isinstance(node.value, ast.Call):
             self._replace(node, "pass")
         self.generic_visit(node)
@@ -183,6 +187,11 @@ class _Finder(ast.NodeVisitor):
 def _is_text(node):
     return isinstance(node, (ast.List, ast.Tuple, ast.JoinedStr)) or (
         isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
+
+
+def _is_log_call(node):
+    return (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "log")
 
 
 def _is_main_guard(test):

@@ -53,6 +53,8 @@ def list_changes(source):
     ("f(\n  a)", ["f( a) -> pass"]),
     ("def f(): return a", ["a -> None"]),
     ("def f(): return None", []),
+    ("def f(): return False", ["False -> True"]),
+    ("log.info('x', 1)", []),
     ("def f():\n  'text'\n  return", []),
     ("1 + 1", ["1 + 1 -> 1 - 1", "1 -> 0", "1 -> 2", "1 -> 0 #2", "1 -> 2 #2"]),
     ("if a:\n  f()\nelse:\n  f()", ["a -> False", "a -> True", "f() -> pass", "f() -> pass #2"]),
