@@ -3,6 +3,7 @@
 
 from __future__ import absolute_import, division
 
+import fcntl
 import os
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_disk_is_read_up_to_its_end(data, devices, is_exclusive):
     before = list_descriptors()
     with block_device.Disk('xvdb', is_exclusive) as disk:
         assert (disk.path, disk.size_bytes) == (str(devices.join('xvdb')), SIZE)
-        assert os.fstat(disk.fd).st_size == SIZE
+        assert os.fstat(disk.fd).st_size == SIZE and fcntl.fcntl(disk.fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         assert read(disk, 0, SIZE) == data and read(disk, 17, 100) == data[17:117] and read(disk, SIZE - 1, 1) == data[-1:]
         assert read(disk, SIZE, 0) == b''
     assert list_descriptors() == before
