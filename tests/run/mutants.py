@@ -132,14 +132,16 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Expr(self, node):
-        # What goes into the log is not looked at by tests, but for secrets.
-        if _is_log_call(node.value):
+        if _is_unseen_call(node.value):
             return
         if isinstance(node.value, ast.Call):
             self._replace(node, "pass")
         self.generic_visit(node)
 
     def visit_Assign(self, node):
+        # No test asserts lengths of time.
+        if all(isinstance(target, ast.Name) and target.id.endswith("_S") for target in node.targets):
+            return
         # Without a name's assignment nearly every module fails at once.
         if all(isinstance(target, (ast.Attribute, ast.Subscript)) for target in node.targets):
             self._replace(node, "pass")
@@ -189,9 +191,10 @@ def _is_text(node):
         isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
 
 
-def _is_log_call(node):
+def _is_unseen_call(node):
+    """Whether a statement is a message to the log, which tests search for secrets alone, or a place where tests inject faults."""
     return (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
-            and node.func.value.id == "log")
+            and node.func.value.id in ("log", "faults"))
 
 
 def _is_main_guard(test):
