@@ -37,11 +37,11 @@ def tree(scripted_xapi):  # noqa: F811
 @pytest.fixture
 def describe(scripted_xapi, tree):  # noqa: F811
     """Function(records of network interfaces) -> what the host says of itself."""
-    def describe(*pifs):
+    def describe(*pifs, **options):
         records = dict(('OpaqueRef:%d' % number, pif) for number, pif in enumerate(pifs))
         scripted_xapi.answer = lambda method, parameters: {
             'host.get_by_uuid': HOST, 'host.get_record': {'uuid': HOST_UUID, 'name_label': 'xen-1'}, 'PIF.get_all_records': records}[method]
-        return host_trust.describe_key(SESSION, dry_run=True)
+        return host_trust.describe_key(SESSION, options.get('dry_run', True))
     return describe
 
 
@@ -53,6 +53,14 @@ def test_a_dry_run_makes_no_key(describe, tree):
     assert describe(make_pif('eth0', '10.0.0.1')) == {
         'host_uuid': HOST_UUID, 'name': 'xen-1', 'public_key': None, 'addresses': ['10.0.0.1'], 'host_keys': []}
     assert not os.path.exists(tree.locate('/root'))
+
+
+@pytest.mark.needs('ssh-keygen')
+def test_a_key_is_made_where_there_is_none_and_kept(describe, tree):
+    made = describe(make_pif('eth0', '10.0.0.1'), dry_run=False)['public_key']
+    assert tree.read('/root/.ssh/id_ed25519.pub').decode('ascii') == u'%s root@%s\n' % (made, HOST_UUID)
+    for dry_run in (False, True):
+        assert describe(make_pif('eth0', '10.0.0.1'), dry_run=dry_run)['public_key'] == made
 
 
 def test_addresses_are_this_hosts_and_management_comes_first(describe):

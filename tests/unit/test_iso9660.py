@@ -303,6 +303,18 @@ def test_the_places_that_describe_a_file(open_image):
     refuse(open_image, continue_often(16), 'describes a file in more than 16 places')
 
 
+def test_the_number_of_places_in_all(open_image):
+    """2 records of the root, and 16 reads for each file."""
+    size_bytes = len(iso_image.make_continuation(0, 0, 0))
+    content = b''.join(iso_image.make_continuation(FREE_SECTOR, size_bytes * (number + 1), size_bytes) for number in range(14))
+
+    def make(count):
+        place = iso_image.make_continuation(FREE_SECTOR, 0, size_bytes)
+        return make_image([make_record(b'%04d' % number, system_use=place) for number in range(count)], iso_image.pad(content), make_sharing())
+    assert len(open_image(make(1249)).files) == 1249
+    refuse(open_image, make(1250), 'the image has more than 20000 files')
+
+
 def test_a_place_beyond_the_image(open_image):
     record = make_record(b'A', system_use=iso_image.make_continuation(FREE_SECTOR, 0, SECTOR))
     refuse(open_image, make_image([record], b'\0' * (SECTOR - 1), make_sharing()), 'and names some at ')
