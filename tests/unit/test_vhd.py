@@ -152,6 +152,13 @@ def test_footer_written_by_vhd_util():
     assert footer.seal() == unhex(RECORDED_FOOTER, 512)
 
 
+def test_a_footer_needs_its_cookie():
+    footer = vhd.Footer()
+    footer.cookie = b'conectiX'
+    footer.seal()
+    assert footer.checksum_correct and not footer.intact
+
+
 def test_hidden_is_the_byte_after_the_saved_state():
     raw = bytearray(unhex(RECORDED_FOOTER, 512))
     raw[85] = 1
@@ -192,6 +199,8 @@ def test_any_changed_byte_of_a_footer_is_noticed():
     # As vhd-util wrote them.
     (2 * MIB, (0x3c, 4, 17)), (256 * MIB, (0x208, 16, 63)), (258 * MIB, (0x20c, 16, 63)), (8192 * MIB, (0x4104, 16, 63)),
     (65536 * MIB, (0x8080, 16, 255)), (1048576 * MIB, (0xffff, 16, 255)),
+    (507903 * 512, (1023, 16, 31)), (507904 * 512, (503, 16, 63)),
+    (65535 * 16 * 63 * 512 - 512, (65534, 16, 63)), (65535 * 16 * 63 * 512, (16191, 16, 255)),
     (1024 * MIB, (2080, 16, 63)), (127 * 1024 * MIB, (65278, 16, 255)),
     (2040 * 1024 * MIB, (65535, 16, 255))])
 def test_geometry(size, geometry):
@@ -223,6 +232,7 @@ def test_uuids_are_in_text_order(uuid):
     (vhd.W2RU, u'C:\\x\\p.vhd'.encode('utf-16-le'), '/x/p.vhd'),
     (vhd.W2RU, u'D:\\x\\p.vhd'.encode('utf-16-le'), 'D:/x/p.vhd'),
     (vhd.W2KU, b'odd', None),
+    (vhd.W2KU, u'\x7f'.encode('utf-16-le'), '\x7f'), (vhd.W2KU, u'\x80'.encode('utf-16-le'), None),
     (b'Wi2r', b'p.vhd', None),
     (vhd.MACX, None, None)])
 def test_locator_path(code, data, path):
@@ -540,6 +550,7 @@ DIFFERENCING_DAMAGES = [
         'metadata_outside_file', 'metadata_behind_block']),
     ('locator at the end of all', lambda disk: set_locator_offset(disk, vhd.NO_OFFSET), [
         'metadata_outside_file', 'metadata_unaligned', 'metadata_behind_block']),
+    ('locator in the midst of a sector', lambda disk: set_locator_offset(disk, 4096 + 256), ['metadata_unaligned']),
     ('locator behind a block', lambda disk: move_locator_behind(disk, 0), ['metadata_behind_block']),
     ('locator over another', lambda disk: set_locator_offset(disk, 3072), ['metadata_overlap']),
     ('locator over the header of the batmap', lambda disk: set_locator_offset(disk, 2048), ['metadata_overlap']),
@@ -594,9 +605,10 @@ def test_damage_is_named(disk_type, name, damage, problems):
 
 
 def test_a_file_that_ends_inside_a_sector():
-    raw = Disk().build().getvalue() + b'\0' * 7
-    problems = vhd_check.find_problems(io.BytesIO(raw), now=NOW)
-    assert set(problem.name for problem in problems) == {'file_end', 'primary_footer_missing'}
+    for more in (1, 7, 510):
+        raw = Disk().build().getvalue() + b'\0' * more
+        problems = vhd_check.find_problems(io.BytesIO(raw), now=NOW)
+        assert set(problem.name for problem in problems) == {'file_end', 'primary_footer_missing'}, more
 
 
 def test_a_file_that_ends_inside_a_block():

@@ -92,6 +92,16 @@ def test_a_damaged_copy_of_the_footer_is_repaired(area):
         assert repaired.read() == sound
 
 
+def test_a_sound_disk_is_not_written(area):
+    """A repair computes the geometry anew, and other programs compute it in other ways."""
+    disk = make_disk()
+    disk.footer.cylinders -= 1
+    names = stage(area, [disk])
+    vhd_chain.check(area, names)
+    with open(area.join('0.vhd'), 'rb') as left:
+        assert left.read() == disk.build().getvalue()
+
+
 @pytest.mark.parametrize('offset', [0, 512])
 def test_what_cannot_be_repaired_is_left_alone(area, offset):
     disk = make_disk()
