@@ -114,6 +114,13 @@ def test_long_names(form, length, step):
     assert read(make_archive(entries, FORMATS[form]), step) == entries
 
 
+def test_only_posix_has_a_prefix():
+    """GNU tar has times there."""
+    archive = make_archive([('0.vhd', NOISE)], tarfile.GNU_FORMAT)
+    assert archive[257:265] == b'ustar  \0'
+    assert read(edit_header(archive, 345, b'00000000000\0')) == [('0.vhd', NOISE)]
+
+
 def test_a_ustar_prefix():
     entries = [('d' * 90 + '/' + 'e' * 50 + '/0.vhd', NOISE)]
     assert read(make_archive(entries, tarfile.USTAR_FORMAT)) == entries
@@ -336,6 +343,7 @@ INVALID = [
     ('size of letters', edit_header(VALID, 124, b'0000000xyz \0'), 'has a member without a proper size'),
     ('size of nines', edit_header(VALID, 124, b'99999999999\0'), 'has a member without a proper size'),
     ('negative size', edit_header(VALID, 124, b'\xff' * 12), 'has a member without a proper size'),
+    ('size beyond the sign', edit_header(VALID, 124, b'\xc0' + b'\0' * 9 + b'\x05\xdc'), 'has a member without a proper size'),
     ('huge size', edit_header(VALID, 124, b'\x80' + b'\x7f' * 11), 'has a member without a proper size'),
     ('one zero block', VALID[:3072] + b'\0' * 512 + VALID[:3072], 'has a member after its end'),
     ('data after the end', VALID + NOISE, 'has other data after its end'),
@@ -417,4 +425,5 @@ def test_what_is_written_is_read_by_all(size_bytes, tmpdir):
 def test_headers_of_large_files(size_bytes):
     header = tarball.pack_header('15.vhd', size_bytes)
     assert len(header) == 512
+    check_size(header, size_bytes, True)
     assert tarfile.TarInfo.frombuf(*[header] if bytes is str else [header, 'utf-8', 'strict']).size == size_bytes
