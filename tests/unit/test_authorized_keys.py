@@ -164,6 +164,17 @@ def test_a_key_that_is_admitted_without_limits(tree):
     assert authorized_keys.find_unlimited(authorized_keys.LineFile(PATH), ENTRY) == [2, 4]
 
 
+def test_keys_that_get_in_without_our_line(tree):
+    key = ENTRY['public_key'].encode('ascii')
+    ours = authorized_keys.make_admission(UUID, ENTRY) + authorized_keys.make_acquaintance(UUID, ENTRY)
+    tree.write(PATH, b'\n'.join([key, b'  # ' + key, b'ssh-rsa AAAA'] + ours + [b'no-pty ' + make_key(b'r', u'ssh-ed25519').encode('ascii')]))
+    admitted = authorized_keys.LineFile(PATH)
+    assert admitted.list_hosts() == [UUID], 'once, for three lines'
+    assert admitted.list_keys() == [text.encode('ascii').split()[1] for text in [ENTRY['public_key']] + ENTRY['host_keys']]
+    assert authorized_keys.find_bypasses(admitted) == [1, 7]
+    assert authorized_keys.find_unlimited(admitted, ENTRY) == [1]
+
+
 def hash_name(name):
     salt = b's' * 20
     return b'|1|' + base64.b64encode(salt) + b'|' + base64.b64encode(hmac.new(salt, name, hashlib.sha1).digest())

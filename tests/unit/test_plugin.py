@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -141,6 +142,27 @@ def test_a_text_reply_that_is_no_text_is_a_failure():
 def test_a_call_has_no_other_options():
     with pytest.raises(TypeError):
         plugin.Call('module:function', replies_json=True)
+
+
+@pytest.mark.parametrize('name, line', [
+    ('failure', 'fail failed: VDI_IN_USE'), ('failure without params', 'fail failed: TASK_CANCELLED'),
+    ('argument', "fail failed: ArgumentError: argument 'uuid_stack': is too short")])
+def test_a_failed_call_logs_one_line_without_the_parameters_of_a_code(monkeypatch, name, line):
+    """A session's reference is one of them: {'SESSION_INVALID', reference}."""
+    root = tempfile.mkdtemp(prefix='dom0-')
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        os.mkdir(os.path.join(root, 'dev'))
+        receiver.bind(os.path.join(root, 'dev', 'log'))
+        monkeypatch.setenv('DOM0_ROOT', root)
+        assert answer(u'fail', {u'name': name})[0] == 'Failure'
+        receiver.setblocking(False)
+        assert receiver.recv(10000).decode('utf-8').partition(']: ')[2] == line
+        with pytest.raises(socket.error):
+            receiver.recv(10000)
+    finally:
+        receiver.close()
+        shutil.rmtree(root)
 
 
 def quote(text):
