@@ -280,6 +280,10 @@ ovs-ofctl bundle br-int /etc/shadow
 ovs-ofctl --log-file=/tmp/x show br-int
 ovs-ofctl --unixctl=/tmp/x show br-int
 ovs-ofctl -p /tmp/x show br-int
+ip -f x link
+ip -f bridge link
+sysctl -w net.ipv4.conf.a//b.x=1
+sysctl -w net.a/=1
 ovs-vsctl list ssl
 ovs-vsctl list SSL
 ovs-vsctl list log
@@ -328,6 +332,9 @@ ovs-appctl exit""".splitlines()] + [
     (['iptables-restore'], b'*filter\n-A INPUT -m bpf --object-pinned /tmp/x -j ACCEPT\nCOMMIT\n'),
     (['iptables-restore'], b'*filter\n-A INPUT\0-M /tmp/x\nCOMMIT\n'),
     (['ip6tables-restore', '-n'], b'*filter\n-A INPUT\r-M /tmp/x\nCOMMIT\n'),
+    (['iptables-restore'], b'*filter\r\n-A INPUT -j ACCEPT\r\nCOMMIT\r\n'),
+    (['iptables-restore'], b'*filter\n-A INPUT -m comment --comment \x1b[2J -j ACCEPT\nCOMMIT\n'),
+    (['ipset', 'restore'], b'create x hash:ip\x0badd x 10.0.0.1\n'),
     (['ipset', 'restore'], b'create x hash:ip\nsave -file /etc/cron.d/x\n'),
     (['ipset', 'restore'], b'-f /etc/shadow\n'),
     (['ipset', 'restore'], b'list\n'),
