@@ -159,15 +159,23 @@ def test_what_may_hold_a_secret_is_declared_so(plugin, function):
             assert list_texts(right) and any(calls.SECRET in repr(value) for value in wrong)
 
 
-def test_no_secret_gets_out(watched_host):
-    for plugin, function in test_calls.ALL_CALLS:
+@pytest.mark.parametrize("plugin", sorted({plugin for plugin, _ in test_calls.ALL_CALLS}))
+def test_no_secret_gets_out_of_a_plug_in(watched_host, plugin):
+    for function in [function for name, function in test_calls.ALL_CALLS if name == plugin]:
         watched_host.run_table(plugin, function)
+        assert (plugin, function) in watched_host.made
+    watched_host.look()
+    assert not watched_host.find_leaks()
+    seen = collections.Counter(place for place, _ in watched_host.said)
+    assert seen["answer"] + seen["error"] >= 2 and seen["file"] > 50, seen
+
+
+def test_no_secret_gets_out_of_transfers(watched_host):
     watched_host.run_transfers()
     watched_host.look()
     assert not watched_host.find_leaks()
-    assert sorted(watched_host.made) == test_calls.ALL_CALLS
     seen = collections.Counter(place for place, _ in watched_host.said)
-    assert seen["error"] > 20 and seen["answer"] > 5 and seen["log"] > 20 and seen["file"] > 50, seen
+    assert seen["error"] > 5 and seen["answer"] > 2 and seen["log"] > 5 and seen["file"] > 50, seen
     programs = [text for place, text in watched_host.said if place == "program"]
     assert any(text.endswith("vhd-util") for text in programs) and "variable LC_ALL=C" in programs
 
