@@ -23,8 +23,10 @@ from tests.run.steps import Step, run_alone, run_together, summarize
 
 IN_CI = os.environ.get("CI") == "true"
 WORKERS = 2
+# Steps of fast tests: 45 s of computing and 13 s in the kernel for each Python, and half as much again of waiting.
+FAST_STEPS = 4
 # Of integration tests, which wait for each other's processes and for deadlines half of the time.
-INTEGRATION_WORKERS = 3
+INTEGRATION_WORKERS = 4
 
 # A test that hangs fails after this; a step that hangs in spite of it is ended. Ten times as much as they take on a machine that
 # does nothing else: slow is no failure.
@@ -56,7 +58,7 @@ def run_tests():
 
     results = [run_alone(_lint())]
     results += run_together([_byte_compile(version) for version in versions], WORKERS)
-    results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], WORKERS)
+    results += run_together([_pytest(version, FAST_TESTS, FAST_DEADLINE_S) for version in versions], FAST_STEPS)
     host_tests = HOST_TESTS + (COMPAT_TESTS if IN_CI else [])
     results.append(run_alone(_pytest("host", host_tests, INTEGRATION_DEADLINE_S, workers=INTEGRATION_WORKERS)))
     if os.path.isdir(os.path.join(environments.ENVIRONMENTS, "fuzz")):
