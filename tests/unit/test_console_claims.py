@@ -125,7 +125,7 @@ def test_a_stopped_vm_keeps_its_claim_of_this_boot(pool):
 
 @pytest.mark.parametrize('found', [
     {ID: '7', MARK: mark('b')}, {ID: '7', MARK: mark('a', boot=EARLIER_BOOT)}, {MARK: mark('a')}, {ID: '', MARK: mark('a')},
-    {ID: '-7', MARK: mark('a')}, {ID: 'x', MARK: mark('a')}, {ID: '1234567890', MARK: mark('a')}])
+    {ID: '-7', MARK: mark('a')}, {ID: 'x', MARK: mark('a')}, {ID: '1' * 19, MARK: mark('a')}])
 def test_a_stopped_vm_loses_a_claim_that_is_not_its_own(pool, found):
     pool.add('a', **found)
     assert renew() == (0, 1, set(), {})
@@ -137,8 +137,8 @@ def test_a_stopped_vm_loses_a_claim_that_is_not_its_own(pool, found):
 def test_a_stopped_vm_loses_its_claim_to_a_vm_that_runs_with_the_same_id(pool):
     pool.add('a', **{ID: '7', MARK: mark('a')})
     pool.add_running('b', 7)
-    pool.add('c', **{ID: '123456789', MARK: mark('c')})
-    assert renew() == (1, 1, set([7, 123456789]), {7: 'b'})
+    pool.add('c', **{ID: '1' * 18, MARK: mark('c')})
+    assert renew() == (1, 1, set([7, int('1' * 18)]), {7: 'b'})
     assert pool.find_claim('a') == (None, None) and pool.find_claim('b') == ('7', mark('b'))
 
 
