@@ -16,8 +16,8 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 DEADLINE_S = 120
 
 MODULE = """\
-def is_small(number, log):
-    log.append(number)
+def is_small(number, seen):
+    seen.append(number)
     return number < 10
 
 
@@ -68,7 +68,7 @@ def test_survivors_are_shown_and_the_others_counted(tree):
     status, output = run_mutate(tree, "--lines", "2-3")
     lines = output.splitlines()
     assert [line for line in lines if line.startswith("dom0_lib/room/size.py:")][:-1] == [
-        "dom0_lib/room/size.py:2  log.append(number) -> pass",
+        "dom0_lib/room/size.py:2  seen.append(number) -> pass",
         "dom0_lib/room/size.py:3  number < 10 -> number <= 10   in: return number < 10",
         "dom0_lib/room/size.py:3  10 -> 11   in: return number < 10"], output
     # return None; 10 -> 9
@@ -80,7 +80,7 @@ def test_survivors_are_shown_and_the_others_counted(tree):
 
 def test_an_equivalent_mutant_is_left_out_and_a_stale_one_told(tree):
     block = "dom0_lib/room/size.py\n    %s\n    %s\n    No caller reads it,\n    not even a test.\n"
-    write(tree, mutate.EQUIVALENTS, "# a comment\n\n" + block % ("log.append(number)", "log.append(number) -> pass")
+    write(tree, mutate.EQUIVALENTS, "# a comment\n\n" + block % ("seen.append(number)", "seen.append(number) -> pass")
           + "\n" + block % ("gone()", "gone() -> pass"))
     status, output = run_mutate(tree, "--lines", "2")
     assert output.splitlines()[-2:] == [
