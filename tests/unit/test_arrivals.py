@@ -3,6 +3,7 @@
 
 from __future__ import absolute_import, division
 
+import errno
 import os
 import subprocess
 import sys
@@ -130,6 +131,18 @@ def test_files_are_brought(images, tmpdir):
         assert arrivals.count_names(0, origins) == 0
 
 
+def test_files_are_copied_from_elsewhere(images, tmpdir, monkeypatch):
+    images.add('0.vhd', '1.vhd')
+
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    monkeypatch.setattr(os, 'link', refuse)
+    fractions = []
+    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir)) as area:
+        assert arrival.bring(area, arrival.list(), fractions.append) == images.origins('0.vhd', '1.vhd')
+    assert fractions == [0.5, 1]
+
+
 def test_what_has_become_vdis_is_forgotten(images):
     images.add('0.vhd', '1.vhd', 'owner')
     origins = images.origins('0.vhd', '1.vhd')
@@ -150,12 +163,12 @@ def test_what_has_come_since_is_not_forgotten(images):
 
 
 @pytest.mark.parametrize('name', [
-    'instance%s/owner', 'instance%s/16.vhd', 'instance%s/../x/0.vhd', 'instance%s/0.vhd/', 'other%s/0.vhd', 'instance/0.vhd', '../0.vhd',
+    'instance%s/owner', 'instance%s/16.vhd', 'instance%s/../x/0.vhd', 'instance%s/0.vhd/', 'elsewher%s/0.vhd', 'instance/0.vhd', '../0.vhd',
     'instance../0.vhd', 'instance%s'])
 def test_a_journal_can_name_nothing_else(images, name):
     """It comes from the SR, where others write, too."""
     name = name.replace('%s', LABEL)
-    for path in ('instance%s/owner' % LABEL, 'instance%s/16.vhd' % LABEL, 'x/0.vhd', 'other%s/0.vhd' % LABEL, 'instance/0.vhd', '../0.vhd'):
+    for path in ('instance%s/owner' % LABEL, 'instance%s/16.vhd' % LABEL, 'x/0.vhd', 'elsewher%s/0.vhd' % LABEL, 'instance/0.vhd', '../0.vhd'):
         images.top.join(path).write(b'x', ensure=True)
     before = sorted(str(path) for path in images.top.join('..').visit())
     found = [os.lstat(str(path)).st_ino for path in images.top.join('..').visit()]

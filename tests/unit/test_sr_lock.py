@@ -267,7 +267,9 @@ def test_a_collection_is_seen(locks, name, kind, expected):
     """By SM's own locks; readers of ours, who share them, are none."""
     assert not sr_lock.is_collecting(SR)
     assert locks.hold(name, kind)
+    before = len(os.listdir('/proc/self/fd'))
     assert sr_lock.is_collecting(SR) is expected
+    assert len(os.listdir('/proc/self/fd')) == before
     locks.release(name)
     assert not sr_lock.is_collecting(SR)
 

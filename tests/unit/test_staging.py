@@ -262,6 +262,7 @@ class Outside(object):
     def replace(self, kind):
         os.unlink(self.path)
         {'symbolic link': lambda: os.symlink(self.secret, self.path), 'FIFO': lambda: os.mkfifo(self.path),
+         'link to two names': lambda: (os.link(self.secret, self.secret + '2'), os.symlink(self.secret, self.path)),
          'directory': lambda: os.mkdir(self.path), 'another name': lambda: os.link(self.secret, self.path)}[kind]()
 
 
@@ -301,7 +302,7 @@ def test_an_error_that_no_copy_helps_against(tmpdir, outside, monkeypatch):
         take(tmpdir, outside)
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', KINDS + ['link to two names'])
 @pytest.mark.parametrize('code', [None, errno.EXDEV])
 def test_only_a_file_with_one_name_is_taken(tmpdir, outside, monkeypatch, code, kind):
     outside.replace(kind)
@@ -353,8 +354,9 @@ def sweep(tmpdir):
 def test_a_journal(tmpdir):
     area = make_dead(tmpdir, JOURNAL)
     entries = [(12, 'a.vhd'), (3456789, 'b.vhd'), (77, 'instance1/0.vhd')]
+    before = len(os.listdir('/proc/self/fd'))
     assert sweep(tmpdir) == ([(str(area), entries)], ['.dom0-plugins-dead'])
-    assert tmpdir.listdir() == []
+    assert tmpdir.listdir() == [] and len(os.listdir('/proc/self/fd')) == before
 
 
 @pytest.mark.parametrize('length', range(len(JOURNAL)))
@@ -398,10 +400,14 @@ def test_the_journal_goes_first_and_the_owner_last(tmpdir, remove):
         area.join(name).write_binary(b'')
     area.join('a directory').ensure(dir=True).join('x').write_binary(b'')
     os.symlink('/', str(area.join('link')))
+    count = 6
+    while os.listdir(str(area))[0] == 'journal' or os.listdir(str(area))[-1] == 'owner':  # not by luck
+        area.join('%d.vhd' % count).write_binary(b'')
+        count += 1
     watch = Watch(str(area))
     remove(str(area))
     names = [event[1:] for event in watch.read_events() if event[0] == '-' and event[1:]]
-    assert (names[0], names[-1], len(names)) == ('journal', 'owner', 6)
+    assert (names[0], names[-1], len(names)) == ('journal', 'owner', count)
     assert not area.check()
 
 
@@ -432,7 +438,8 @@ def test_the_living_are_left_alone(tmpdir):
     assert len(sweep(tmpdir)[0]) == 1 and staging.list_dead(str(tmpdir)) == [] == staging.list_dead(str(tmpdir.join('none')))
 
 
-def test_a_directory_that_goes_while_it_is_locked(tmpdir, monkeypatch):
+@pytest.mark.parametrize('needs_lock', [False, True])
+def test_a_directory_that_goes_while_it_is_locked(tmpdir, monkeypatch, needs_lock):
     """Its owner has removed it, between our opening and our lock: whoever holds a removed file owns nothing."""
     area = make_dead(tmpdir, b'')
     real_lock = fcntl.lockf
@@ -443,9 +450,9 @@ def test_a_directory_that_goes_while_it_is_locked(tmpdir, monkeypatch):
         return real_lock(fd, operation)
     monkeypatch.setattr(fcntl, 'lockf', remove_and_lock)
     before = len(os.listdir('/proc/self/fd'))
-    assert sweep(tmpdir) == ([], [])
+    assert staging.lock_owner(str(area), needs_lock) is None
     assert len(os.listdir('/proc/self/fd')) == before
-    assert staging.lock_owner(str(area), needs_lock=False) is None
+    assert staging.lock_owner(str(area), needs_lock) is None
 
 
 def test_where_there_are_no_locks_nothing_is_swept(tmpdir, monkeypatch):
@@ -484,3 +491,41 @@ def test_a_reserve_is_kept(tmpdir):
         assert 'MiB free, this needs %d MiB and a reserve of %d MiB' % (
             free_bytes - free_bytes // 4 >> 20, free_bytes // 2 >> 20) in str(caught.value)
         assert sorted(os.listdir(area.path)) == ['0.vhd', 'owner']
+
+
+def test_room_is_asked_for_while_a_file_grows(tmpdir):
+    """Somebody else takes it, too; a question for each 64 MiB."""
+    asked = []
+    created = storage_file.File(str(tmpdir.join('0.vhd')), 1 << 30, asked.append, 'the SR')
+    for _ in range(65 * 16):
+        created.write(memoryview(NOISE))
+    assert asked == [0]
+    created.close()
+
+
+def test_a_copy_needs_room_for_its_blocks_alone(tmpdir):
+    """Its holes are none; where the file system shares the blocks, nothing is asked for."""
+    path = tmpdir.join('source')
+    with open(str(path), 'wb') as target:
+        target.write(NOISE)
+        target.truncate(1 << 30)
+    asked = []
+    with open(str(path), 'rb', 0) as source:
+        created = storage_file.File(str(tmpdir.join('0.vhd')), 1 << 30, asked.append, 'the SR')
+        created.copy(source.fileno(), lambda size_bytes: None)
+        created.finish()
+    assert asked in ([], [os.stat(str(path)).st_blocks * 512])
+
+
+@pytest.mark.parametrize('size_bytes', [10, 4 * len(NOISE)])
+def test_a_file_that_changes_its_size_while_it_is_copied(tmpdir, size_bytes):
+    path = tmpdir.join('source')
+    path.write_binary(NOISE * 3)
+
+    def change(done_bytes):
+        with open(str(path), 'r+b') as target:
+            target.truncate(size_bytes)
+    with staging.Area(str(tmpdir)) as area, open(str(path), 'rb', 0) as source:
+        with pytest.raises(errors.StorageError) as caught:
+            area.copy(source.fileno(), '0.vhd', change)
+    assert 'a file changed its size while it was copied' in str(caught.value)

@@ -112,3 +112,37 @@ def test_a_check_that_fails_leaves_the_old_file(path):
     with pytest.raises(ValueError):
         whole_file.replace(path, b'new', check=fail)
     assert read(path) == b'old' and os.listdir(os.path.dirname(path)) == ['crontab']
+
+
+def test_it_is_written_to_its_end(path, monkeypatch):
+    real_write = os.write
+    monkeypatch.setattr(os, 'write', lambda fd, data: real_write(fd, data[:3]))
+    whole_file.replace(path, b'ten bytes!')
+    assert read(path) == b'ten bytes!'
+
+
+def test_a_link_to_nothing_is_removed(path):
+    os.symlink('nowhere', path)
+    assert whole_file.remove(path) and not os.path.lexists(path)
+
+
+def test_a_link_that_somebody_puts_in_the_way_is_not_followed(path, tmpdir, monkeypatch):
+    tmpdir.join('target').write_binary(b'untouched')
+    real_open = os.open
+
+    def link_and_open(name, *options):
+        monkeypatch.undo()
+        os.symlink('target', name)
+        return real_open(name, *options)
+    monkeypatch.setattr(os, 'open', link_and_open)
+    with pytest.raises(EnvironmentError):
+        whole_file.replace(path, b'new')
+    assert tmpdir.join('target').read_binary() == b'untouched'
+
+
+def test_a_disk_that_fails_is_an_error(tmpdir, monkeypatch):
+    def fail(fd):
+        raise EnvironmentError(errno.EIO, 'broken')
+    monkeypatch.setattr(whole_file.os, 'fsync', fail)
+    with pytest.raises(EnvironmentError):
+        whole_file.sync(str(tmpdir))
