@@ -12,6 +12,13 @@ from setuptools import setup
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0_lib", "__init__.py")) as library:
     VERSION = re.search("__version__ = '(.*)'", library.read()).group(1)
 
+
+def list_packages(top):
+    """A package of this checkout, and those in it."""
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+    return sorted(parent.replace(os.sep, ".") for parent, _, names in os.walk(top) if "__init__.py" in names)
+
+
 # Read by tests/run without being executed: keep them literals. None of them is for dom0.
 # dom0-plugins, which is for Python 3.8 and later:
 TOOL_REQUIREMENTS = [
@@ -46,7 +53,7 @@ setup(
     version=VERSION,
     description="XAPI plug-ins for dom0 of XenServer and XCP-ng: disk images, migration, guest agent",
     license="Apache-2.0",
-    packages=["dom0_lib", "dom0_plugins"],
+    packages=list_packages("dom0_lib") + ["dom0_plugins"],
     entry_points={"console_scripts": ["dom0-plugins = dom0_plugins.command_line:main"]},
     install_requires=[requirement + "; python_version >= '3.8'" for requirement in TOOL_REQUIREMENTS],
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",

@@ -295,16 +295,23 @@ uninstall_here() {
 
 # --- Where install.sh is started.
 
+# The sources of a library, folder by folder, without byte-code of this machine.
+copy_library() {
+    (cd "$1" && find . -name '*.py' -print) | while IFS= read -r module; do
+        mkdir -p "$2/${module%/*}" && cp -p "$1/$module" "$2/$module" || exit 1
+    done
+}
+
 # The directory that has plug-ins and dom0_lib side by side, as hosts have them.
 lay_out() {
     here=$(cd "$(dirname "$0")" && pwd)
     mkdir -p "$1/plugins/dom0_lib"
     if [ -d "$here/xapi.d/plugins" ]; then
         cp -p "$here"/xapi.d/plugins/*.py "$1/plugins/"
-        cp -p "$here"/xapi.d/plugins/dom0_lib/*.py "$1/plugins/dom0_lib/"
+        copy_library "$here/xapi.d/plugins/dom0_lib" "$1/plugins/dom0_lib"
     elif [ -d "$here/../plugins/xapi.d/plugins" ]; then
         cp -p "$here"/../plugins/xapi.d/plugins/*.py "$1/plugins/"
-        cp -p "$here"/../dom0_lib/*.py "$1/plugins/dom0_lib/"
+        copy_library "$here/../dom0_lib" "$1/plugins/dom0_lib"
     else
         die "there are no plug-ins beside $0: run it where the tarball is unpacked"
     fi

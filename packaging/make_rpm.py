@@ -157,12 +157,13 @@ def _add_ghosts(home, versions):
     """Make empty places for the byte-code that the host's Python itself will write, so that rpm removes that, too."""
     library = os.path.join(home, "dom0_lib")
     ghosts = []
-    for name in sorted(name for name in os.listdir(library) if name.endswith(".py")):
+    modules = [(parent, name) for parent, _, names in os.walk(library) for name in names if name.endswith(".py")]
+    for parent, name in sorted(modules):
         for version in versions:
             if version == "2.7":
-                ghost = os.path.join(library, name + "c")
+                ghost = os.path.join(parent, name + "c")
             else:
-                ghost = os.path.join(library, "__pycache__", "%s.cpython-%s.pyc" % (name[:-3], version.replace(".", "")))
+                ghost = os.path.join(parent, "__pycache__", "%s.cpython-%s.pyc" % (name[:-3], version.replace(".", "")))
             os.makedirs(os.path.dirname(ghost), exist_ok=True)
             open(ghost, "w").close()
             ghosts.append(ghost)

@@ -212,12 +212,16 @@ def test_the_pipe_of_openstacks_guide(stack, host, artefacts, tmp_path):  # noqa
     """The commands of docs/OPERATING.md, which are those of the guide."""
     ssh = host.start_sshd(stack)
     archive = os.path.join(artefacts("tarball"), "dom0-xapi-plugins-%s-python3.tar.gz" % VERSION)
+    run("sh", "-c", "%s root@127.0.0.1 'cd /etc/xapi.d/plugins && mkdir dom0_lib && touch dom0_lib/gone.py'" % ssh)
     run("sh", "-ec", """
         tar -xzf %s
         PLUGINPATH=$(find dom0-xapi-plugins-* -path '*/xapi.d/plugins' -type d -print)
+        %s root@127.0.0.1 rm -rf /etc/xapi.d/plugins/dom0_lib
         tar -czf - -C "$PLUGINPATH" ./ |
-            %s root@127.0.0.1 tar -xozf - -C /etc/xapi.d/plugins""" % (archive, ssh), cwd=str(tmp_path))
+            %s root@127.0.0.1 tar -xozf - -C /etc/xapi.d/plugins""" % (archive, ssh, ssh), cwd=str(tmp_path))
     assert host.version() == '"2.1"'
+    names = run("sh", "-c", "%s root@127.0.0.1 ls /etc/xapi.d/plugins/dom0_lib" % ssh).stdout.split()
+    assert "__init__.py" in names and "gone.py" not in names, "a module of an earlier version is left"
 
 
 def test_one_pipe_without_unpacking(stack, host, artefacts):  # noqa: F811

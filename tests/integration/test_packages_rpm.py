@@ -139,12 +139,13 @@ def make_contract_checkout(directory, plugin_dir, home):
 
 
 def list_modules(directory):
-    """{name: text} of the modules in a directory."""
+    """{name: text} of the modules below a directory."""
     modules = {}
-    for name in os.listdir(directory):
-        if name.endswith(".py"):
-            with open(os.path.join(directory, name)) as source:
-                modules[name] = source.read()
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(".py"):
+                with open(os.path.join(parent, name)) as source:
+                    modules[os.path.relpath(os.path.join(parent, name), directory)] = source.read()
     return modules
 
 

@@ -15,9 +15,11 @@ PLUGINS = "dom0-xapi-plugins-%s/xapi.d/plugins" % VERSION
 IMPORT_ALL = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-for name in sorted(os.listdir(os.path.join(sys.argv[1], 'dom0_lib'))):
-    if name.endswith('.py'):
-        __import__('dom0_lib.' + name[:-3])
+for parent, _, names in os.walk(os.path.join(sys.argv[1], 'dom0_lib')):
+    package = os.path.relpath(parent, sys.argv[1]).replace(os.sep, '.')
+    for name in sorted(names):
+        if name.endswith('.py'):
+            __import__(package if name == '__init__.py' else package + '.' + name[:-3])
 """
 
 
@@ -62,13 +64,18 @@ def test_a_date_of_ones_own_dates_every_file(tmp_path):
         assert {(entry.uid, entry.gid, entry.mode) for entry in archive} == {(0, 0, 0o755), (0, 0, 0o644)}
 
 
+def list_sources(directory):
+    return sorted(os.path.relpath(os.path.join(parent, name), directory) for parent, _, names in os.walk(directory)
+                  for name in names if name.endswith(".py"))
+
+
 @pytest.mark.parametrize("family, version, interpreter", FAMILIES)
 def test_plugins_and_library_are_those_of_the_checkout(artefacts, tmp_path, family, version, interpreter):  # noqa: F811
     plugins = unpack(artefacts("tarball"), family, tmp_path)
     sources = {"plugins/xapi.d/plugins": plugins, "dom0_lib": os.path.join(plugins, "dom0_lib")}
     for source, copy in sources.items():
-        names = [name for name in os.listdir(os.path.join(CHECKOUT, source)) if name.endswith(".py")]
-        assert sorted(names) == sorted(name for name in os.listdir(copy) if name.endswith(".py"))
+        names = list_sources(os.path.join(CHECKOUT, source))
+        assert names == [name for name in list_sources(copy) if source == "dom0_lib" or not name.startswith("dom0_lib/")]
         for name in names:
             with open(os.path.join(CHECKOUT, source, name)) as original, open(os.path.join(copy, name)) as copied:
                 lines, copied_lines = original.readlines(), copied.readlines()
@@ -81,22 +88,22 @@ def test_python_takes_the_byte_code(artefacts, tmp_path, family, version):  # no
     """With -v Python says where each module comes from; what it compiles it reads as source."""
     plugins = unpack(artefacts("tarball"), family, tmp_path)
     before = list_tree(plugins)
-    assert take_byte_code(plugins, version) == set(name[:-3] for name in os.listdir(plugins + "/dom0_lib") if name.endswith(".py"))
+    assert take_byte_code(plugins, version) == set(list_sources(plugins + "/dom0_lib"))
     assert list_tree(plugins) == before, "a valid file is not written again"
 
     changed = os.path.join(plugins, "dom0_lib", "wire.py")
     with open(changed, "a") as source:
         source.write("# changed by hand\n")
-    assert "wire" not in take_byte_code(plugins, version), "stale"
+    assert os.path.relpath(changed, plugins + "/dom0_lib") not in take_byte_code(plugins, version), "stale"
 
 
 def take_byte_code(plugins, version):
-    """Names of the modules whose byte-code this Python takes."""
+    """The files of dom0_lib whose byte-code this Python takes."""
     environment = {"PATH": "/usr/bin:/bin"}
     process = subprocess.run([PYTHONS[version], "-v", "-c", IMPORT_ALL, plugins], env=environment, check=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
     lines = [line for line in process.stderr.splitlines() if "matches" in line and plugins in line]
-    return set(os.path.basename(line.split(" matches ")[1])[:-3] for line in lines)
+    return set(os.path.relpath(line.split(" matches ")[1], plugins + "/dom0_lib") for line in lines)
 
 
 def test_it_is_made_anywhere(tmp_path):
