@@ -25,7 +25,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## watch a disk image travel into a storage repository, and back (no root, under 90 s)
-	$(RUN) harness tests.harness.demo $(ARGS)
+	$(RUN) harness tests.demo $(ARGS)
 
 test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
 	$(RUN) test

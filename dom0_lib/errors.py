@@ -2,7 +2,7 @@
 """Every error a caller can see.
 
 A class name is protocol: the caller finds it in details[2] of the failure and branches on it.  The classes carry
-facts as attributes; only dom0_lib.plugin turns them into what goes over the wire.
+facts as attributes; only dom0_lib.call.dispatch turns them into what goes over the wire.
 """
 
 from __future__ import absolute_import, division

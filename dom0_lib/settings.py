@@ -17,7 +17,7 @@
     collection_wait = 60        seconds that an upload waits for the storage manager's garbage collection to end
     detach_wait = 30            seconds for which a disk may refuse to be unplugged from dom0
     [netwrap]
-    commands = *                of those that dom0_lib.net_filters allows: patterns of the whole command (ip link *, ovs-vsctl *)
+    commands = *                of those in dom0_lib.network.net_filters: patterns of the whole command (ip link *, ovs-vsctl *)
     timeout = 120               seconds for one command
     [migration]
     host_keys = accept-new      accept-new: ssh keeps the key of a host that it has not met; strict: it refuses such a host

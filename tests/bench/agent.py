@@ -10,10 +10,10 @@ from tests.bench import hosts
 from tests.bench import xenstored_hosts
 from tests.bench.comparison import Comparison, DifferenceTarget, RatioTarget
 from tests.bench.xenstored_hosts import DOMID
-from tests.harness import plugin_reply
-from tests.harness import xapi_xml
-from tests.harness import xenstore_client
-from tests.harness import xenstored
+from tests.harness.dom0 import plugin_reply
+from tests.harness.guests import xenstore_client
+from tests.harness.guests import xenstored
+from tests.harness.xapi import xapi_xml
 
 NAME = "agent"
 ROUNDS = 30

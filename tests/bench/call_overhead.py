@@ -7,8 +7,8 @@ import pickle
 
 from tests.bench import hosts
 from tests.bench.comparison import Comparison, RatioTarget
-from tests.harness import plugin_reply
-from tests.harness import xapi_xml
+from tests.harness.dom0 import plugin_reply
+from tests.harness.xapi import xapi_xml
 
 NAME = "overhead"
 ROUNDS = 40

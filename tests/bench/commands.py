@@ -8,9 +8,9 @@ import shutil
 
 from tests.bench import hosts
 from tests.bench.comparison import Comparison, DifferenceTarget, RatioTarget
-from tests.harness import plugin_reply
-from tests.harness import xapi_xml
+from tests.harness.dom0 import plugin_reply
 from tests.harness.pool import Pool
+from tests.harness.xapi import xapi_xml
 
 NAME = "commands"
 ROUNDS = 40

@@ -7,9 +7,9 @@ import secrets
 import shutil
 import subprocess
 
-from tests.harness import vhd_util
-from tests.harness import xenstored
-from tests.harness.dom0 import Dom0
+from tests.harness.dom0.control_domain import Dom0
+from tests.harness.guests import xenstored
+from tests.harness.vhd_util import vhd_util
 from tests.run import environments
 
 OS_XENAPI_PYTHON = "2.7"

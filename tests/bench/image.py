@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import tempfile
 
-from dom0_lib import vhd
-from tests.harness import vhd_writer
+from dom0_lib.disks import vhd
+from tests.harness.vhd import vhd_writer
 
 MIB = 1 << 20
 _SOURCES = ("usr/lib", "usr/bin", "usr/share")

@@ -12,8 +12,8 @@ from tests.bench import hosts
 from tests.bench import image
 from tests.bench import transfers
 from tests.bench.comparison import Comparison, MemoryTarget, RatioTarget
+from tests.harness.dom0.ssh_daemon import SshDaemon
 from tests.harness.pool import Pool
-from tests.harness.ssh_daemon import SshDaemon
 
 NAME = "migration"
 ROUNDS = 5

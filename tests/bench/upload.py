@@ -10,7 +10,7 @@ import uuid
 from tests.bench import image
 from tests.bench import transfers
 from tests.bench.comparison import Comparison, MemoryTarget, RatioTarget, SizeTarget
-from tests.harness.image_service_process import ImageServiceProcess
+from tests.harness.image_service.service_process import ImageServiceProcess
 
 NAME = "upload"
 ROUNDS = 3

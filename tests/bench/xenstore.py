@@ -10,8 +10,8 @@ from tests.bench import hosts
 from tests.bench import xenstored_hosts
 from tests.bench.comparison import Comparison, DifferenceTarget, RatioTarget
 from tests.bench.xenstored_hosts import DOMID
-from tests.harness import plugin_reply
-from tests.harness import xapi_xml
+from tests.harness.dom0 import plugin_reply
+from tests.harness.xapi import xapi_xml
 
 NAME = "xenstore"
 ROUNDS = 30

@@ -4,7 +4,7 @@
 import contextlib
 
 from tests.bench import hosts
-from tests.harness import xenstored
+from tests.harness.guests import xenstored
 
 PYTHONS = ("2.7", "3.6", "3.12")
 DOMID = 5

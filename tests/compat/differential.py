@@ -12,11 +12,11 @@ import pickle
 import re
 
 from tests import conftest
-from tests.harness import xenstored
-from tests.harness.failures import Failure
-from tests.harness.image_service import ImageService
+from tests.calls import host_calls
+from tests.harness.guests import xenstored
+from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
-from tests.integration import host_calls
+from tests.harness.xapi.failures import Failure
 from tests.run import environments
 
 OS_XENAPI_PLUGINS = os.path.join(environments.ENVIRONMENTS, "os-xenapi/os_xenapi/dom0/etc/xapi.d/plugins")

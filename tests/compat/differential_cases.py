@@ -12,13 +12,13 @@ import tarfile
 import uuid
 import zlib
 
-from dom0_lib import vhd
-from tests.harness import guests
-from tests.harness import vhd_writer
-from tests.harness.guest_agent import Agent
-from tests.harness.guests import Guest
-from tests.integration import transfer_cases
-from tests.integration.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
+from dom0_lib.disks import vhd
+from tests.calls.boot.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
+from tests.calls.images import transfer_cases
+from tests.harness.guests import guests
+from tests.harness.guests.guest_agent import Agent
+from tests.harness.guests.guests import Guest
+from tests.harness.vhd import vhd_writer
 from tests.security import hostile_disks
 
 PLUGINS = {}

@@ -8,10 +8,10 @@ import re
 import pytest
 
 from tests import conftest
+from tests.calls.network import network_namespace
 from tests.compat import differential
 from tests.compat.differential_cases import CASES, NEED_XENSTORE_TOOLS, PLUGINS
 from tests.harness.fixtures import require_xenstored
-from tests.integration import network_namespace
 
 DOCUMENT = os.path.join(conftest.CHECKOUT, "docs", "DIFFERENCES.md")
 PYTHONS = [pytest.param(path, id=version) for version, path in conftest.DOM0_PYTHONS if version in ("2.7", "3.12")]

@@ -5,10 +5,10 @@ import uuid
 
 import pytest
 
+from tests.calls.boot import iso_host
+from tests.calls.devices.test_partition import DiskHost
+from tests.calls.images import transfer_cases
 from tests.compat.client import ClientFailed
-from tests.integration import iso_host
-from tests.integration import transfer_cases
-from tests.integration.test_partition import DiskHost
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import zlib
 
 import pytest
 
+from tests.calls.boot.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
 from tests.compat.client import Bytes, ClientFailed
-from tests.harness.guest_agent import KeyPair
-from tests.harness.guests import Guest
-from tests.integration.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
+from tests.harness.guests.guest_agent import KeyPair
+from tests.harness.guests.guests import Guest
 
 
 @pytest.fixture

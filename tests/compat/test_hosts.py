@@ -7,11 +7,11 @@ import os
 
 import pytest
 
+from tests.calls import host_calls
 from tests.compat.client import ClientFailed
-from tests.harness import guests
-from tests.harness.guest_agent import Agent
-from tests.harness.guests import Guest
-from tests.integration import host_calls
+from tests.harness.guests import guests
+from tests.harness.guests.guest_agent import Agent
+from tests.harness.guests.guests import Guest
 
 _domids = itertools.count(100)
 _ids = itertools.count(1)

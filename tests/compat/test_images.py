@@ -9,10 +9,10 @@ import uuid
 
 import pytest
 
+from tests.calls.images import transfer_cases
 from tests.compat.client import ClientFailed
-from tests.harness import image_service_faults
-from tests.harness.image_service import ImageService
-from tests.integration import transfer_cases
+from tests.harness.image_service import service_faults
+from tests.harness.image_service.service import ImageService
 
 PROPERTIES = {"os_type": "linux", "auto_disk_config": True, "xenapi_image_compression_level": 1}
 
@@ -74,7 +74,7 @@ def test_a_disk_becomes_an_image(client, site):
 
 def test_what_may_succeed_later_is_tried_again(client, site, image):
     """By the name of the class alone, with a wait that doubles."""
-    site.service.faults.append(image_service_faults.Refusal(503, path=image.id, method="GET", times=2))
+    site.service.faults.append(service_faults.Refusal(503, path=image.id, method="GET", times=2))
     assert download(client, site, image.id, retries=2)["root"]["uuid"] in site.sr.scan()
     assert [details[:3] for details in client.retries] == [
         ["XENAPI_PLUGIN_FAILURE", "download_vhd2", "RetryableError"]] * len(client.retries)
@@ -82,7 +82,7 @@ def test_what_may_succeed_later_is_tried_again(client, site, image):
 
 
 def test_it_is_not_tried_for_ever(client, site, image):
-    site.service.faults.append(image_service_faults.Refusal(503, path=image.id, method="GET", times=1000))
+    site.service.faults.append(service_faults.Refusal(503, path=image.id, method="GET", times=1000))
     with transfer_cases.unchanged(site.sr.path), pytest.raises(ClientFailed) as caught:
         download(client, site, image.id, retries=1)
     assert caught.value.name == "PluginRetriesExceeded" and len(caught.value.retries) == 2
@@ -99,7 +99,7 @@ def test_what_cannot_succeed_is_not_tried_again(client, site, tmp_path):
 def test_a_plugin_that_dies_of_a_signal_is_called_again(client, site, image, compat_pool):
     """XAPI says so in the second of the details."""
     processes = compat_pool.hosts[0].dom0.processes
-    site.service.faults.append(image_service_faults.Stall(60, at=1000, path=image.id + "/file"))
+    site.service.faults.append(service_faults.Stall(60, at=1000, path=image.id + "/file"))
     ended = threading.Event()
 
     def kill_first():

@@ -15,12 +15,12 @@ import tempfile
 
 import pytest
 
-from dom0_lib import args
-from dom0_lib import call_names
 from dom0_lib import compat
-from dom0_lib import pickles
-from dom0_lib import plugin
-from dom0_lib import wire
+from dom0_lib.call import call_names
+from dom0_lib.call import dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call import pickles
+from dom0_lib.call import wire
 from tests.contract import calls
 from tests.contract import captures
 from tests.contract import plugin_host
@@ -133,7 +133,7 @@ def make_plain(name, function, values):
 
 
 def answer_data(name, request_data):
-    return plugin.answer(TABLES[name], request_data, os.path.splitext(name)[0])
+    return dispatch.answer(TABLES[name], request_data, os.path.splitext(name)[0])
 
 
 def answer(name, function, arguments):
@@ -163,7 +163,7 @@ def test_every_call_has_its_rows():
         for row in TABLES[name][function].rows:
             right, wrong = look_up(name, function, row.name)
             assert len(wrong) >= FEWEST_WRONG_VALUES, '%s of %s %s' % (row.name, name, function)
-            assert args.bind_legacy([args.Arg('x', row.kind)], (), {u'x': right})
+            assert kinds.bind_legacy([kinds.Arg('x', row.kind)], (), {u'x': right})
 
 
 @pytest.mark.parametrize('name, function, row, value', list_wrong('legacy'))
@@ -298,6 +298,6 @@ def test_a_download_by_nova_is_taken():
     """The call that the project is for, as Python 2.7 sent it, binds to the plug-in's table."""
     body, (name, function, call) = captures.read('python27_client_calls.txt')[1].values
     assert (name, function) == ('glance.py', 'download_vhd2') and call[u'kwargs'][u'image_id'].encode('ascii') in body
-    values = args.bind_legacy(TABLES[name][function].rows, call[u'args'], call[u'kwargs'])
+    values = kinds.bind_legacy(TABLES[name][function].rows, call[u'args'], call[u'kwargs'])
     assert values['sr_path'] == calls.SR_PATH and values['api_version'] == 2 and values['endpoint'] == u'http://10.0.0.5:9292'
     assert values['uuid_stack'] == [calls.UUID_A, calls.UUID_B]

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from tests.harness import xenstored
+from tests.harness.guests import xenstored
 from tests.harness.pool import Pool
 
 _BANNER = """\

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.harness import xenstored
+from tests.harness.guests import xenstored
 from tests.harness.pool import Pool
 
 

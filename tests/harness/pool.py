@@ -15,23 +15,23 @@ import threading
 
 import XenAPI
 
-from tests.harness import pool_membership
-from tests.harness import vhd_util
-from tests.harness.block_devices import BlockDevices
-from tests.harness.clock import Clock
-from tests.harness.database import Database
-from tests.harness.dom0 import Dom0
-from tests.harness.failures import Failure
-from tests.harness.faults import Faults
-from tests.harness.garbage_collector import GarbageCollector
-from tests.harness.host import Host
-from tests.harness.host_power import HostPower
-from tests.harness.messages import collect_messages, generic_messages
-from tests.harness.plugin_calls import PluginCalls
-from tests.harness.sessions import Sessions, User
-from tests.harness.storage import Storage
-from tests.harness.tasks import Tasks
-from tests.harness.xapi import Xapi
+from tests.harness.dom0.control_domain import Dom0
+from tests.harness.dom0.host import Host
+from tests.harness.storage.block_devices import BlockDevices
+from tests.harness.storage.garbage_collector import GarbageCollector
+from tests.harness.storage.storage_messages import Storage
+from tests.harness.vhd_util import vhd_util
+from tests.harness.xapi import pool_membership
+from tests.harness.xapi.clock import Clock
+from tests.harness.xapi.database import Database
+from tests.harness.xapi.dispatcher import Xapi
+from tests.harness.xapi.failures import Failure
+from tests.harness.xapi.faults import Faults
+from tests.harness.xapi.host_power import HostPower
+from tests.harness.xapi.messages import collect_messages, generic_messages
+from tests.harness.xapi.plugin_calls import PluginCalls
+from tests.harness.xapi.sessions import Sessions, User
+from tests.harness.xapi.tasks import Tasks
 
 ORIGINATOR = "harness"
 # How often xapi's db_gc looks at the tasks.
@@ -50,7 +50,7 @@ class Pool(object):
     has_namespace       run plug-ins that do not know DOM0_ROOT: the host's tree is mounted over this machine's for them,
                         and their environment is PATH alone; needs root
     is_prepared         false: hosts as they are installed, without /images and /boot/guest
-    xenstore            which xenstored each host has: one of tests.harness.xenstored.KINDS
+    xenstore            which xenstored each host has: one of tests.harness.guests.xenstored.KINDS
     """
 
     username = "root"

@@ -39,7 +39,7 @@ FUZZ_DEADLINE_S = 600
 
 FAST_TESTS = ["tests/unit", "tests/contract"]
 # The longest tests first, so that no worker is alone with one at the end.
-HOST_TESTS = ["tests/security", "tests/integration"]
+HOST_TESTS = ["tests/security", "tests/calls", "tests/simulator", "tests/packages", "tests/demo", "tests/bench", "tests/run"]
 COMPAT_TESTS = ["tests/compat"]
 
 
@@ -88,7 +88,7 @@ def lint():
 
 def write_docs():
     _prepare_host()
-    _execute("host", ["tests.integration.wire_document"])
+    _execute("host", ["tests.calls.call.wire_document"])
 
 
 def run_harness_module(arguments):

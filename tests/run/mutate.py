@@ -2,7 +2,7 @@
 """Do the tests bite? Changes one operator, condition, number or statement of a module at a time and runs the tests that can
 see the module.
 
-    make mutate MODULE=dom0_lib/sr_lock.py ARGS="--sample 40 --seed 2"
+    make mutate MODULE=dom0_lib/storage/sr_lock.py ARGS="--sample 40 --seed 2"
 
 Mutants are made in a copy of the tree under the temporary directory. A mutant that all tests pass has survived: write a test
 that fails, or if the mutant behaves like the module in every case, a block in tests/run/equivalent_mutants.txt. Exit status: 0
@@ -85,7 +85,7 @@ def run(options):
     tree = os.path.abspath(options.tree)
     module = os.path.relpath(os.path.join(tree, options.module), tree)
     if not module.startswith("dom0_lib" + os.sep) or not os.path.isfile(os.path.join(tree, module)):
-        raise Unusable("MODULE=%s is no module of dom0_lib, such as dom0_lib/vhd.py" % options.module)
+        raise Unusable("MODULE=%s is no module of dom0_lib, such as dom0_lib/disks/vhd.py" % options.module)
     with open(os.path.join(tree, module), "rb") as source:
         every = mutants.list_mutants(source.read())
     equivalents, stale = _match(read_equivalents(tree), module, every)

@@ -28,7 +28,7 @@ MAX_CONTRACT_CALLS = 12
 
 
 def find(checkout, module):
-    """The tests of `module`, a path in `checkout` such as dom0_lib/vhd.py."""
+    """The tests of `module`, a path in `checkout` such as dom0_lib/disks/vhd.py."""
     tree = _Tree(checkout)
     name = _dotted(module)
     related_calls = tree.find_calls(name)

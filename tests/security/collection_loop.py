@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 
-from tests.harness.garbage_collector import GarbageCollector
-from tests.harness.garbage_collector import GarbageCollectorBusy
-from tests.harness.repository import Repository
-from tests.harness.sm_locks import SmLocks
+from tests.harness.storage.garbage_collector import GarbageCollector
+from tests.harness.storage.garbage_collector import GarbageCollectorBusy
+from tests.harness.storage.repository import Repository
+from tests.harness.storage.sm_locks import SmLocks
 
 _PAUSE_S = 0.005
 

@@ -14,11 +14,11 @@ import uuid
 
 import XenAPI
 
-from tests.harness import vhd_image
-from tests.harness import vhd_reader
-from tests.harness import vhd_writer
-from tests.harness.image_service import ImageService
+from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.vhd import vhd_image
+from tests.harness.vhd import vhd_reader
+from tests.harness.vhd import vhd_writer
 
 _DISK_BYTES = 6 << 20
 # What a call did: `error` is None when it was answered, `details` of the failure otherwise.

@@ -5,8 +5,8 @@ import struct
 import time
 import uuid
 
-from dom0_lib import vhd
-from tests.harness import vhd_writer
+from dom0_lib.disks import vhd
+from tests.harness.vhd import vhd_writer
 from tests.security.hostile_archives import pack
 from tests.security.hostile_images import hostile
 from tests.security.hostile_images import read

@@ -7,9 +7,9 @@ Each Attack makes the files of an image, a child and its base, and knows the gue
 import struct
 import uuid
 
-from dom0_lib import vhd
-from tests.harness import tapdisk
-from tests.harness import vhd_writer
+from dom0_lib.disks import vhd
+from tests.harness.storage import tapdisk
+from tests.harness.vhd import vhd_writer
 from tests.security.hostile_archives import pack
 from tests.security.hostile_images import hostile
 from tests.security.hostile_images import read

@@ -17,9 +17,9 @@ import uuid
 import XenAPI
 
 from tests import patience
-from tests.harness import vhd_writer
-from tests.harness.image_service import ImageService
+from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.vhd import vhd_writer
 
 DISK_BYTES = 16 << 20
 MAX_RESIDENT_KIB = 64 * 1024

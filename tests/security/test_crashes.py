@@ -9,7 +9,7 @@ import pytest
 
 from dom0_lib import faults
 from tests import conftest
-from tests.harness import vhd_reader
+from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
 
 _SWEEPING = [name for name in faults.POINTS if name.startswith("sweep.")]

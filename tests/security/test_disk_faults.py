@@ -15,7 +15,7 @@ import uuid
 import pytest
 
 from tests import conftest
-from tests.harness import vhd_writer
+from tests.harness.vhd import vhd_writer
 from tests.security import disk_faults
 from tests.security import hostile_archives
 from tests.security.crash_host import open_crash_host

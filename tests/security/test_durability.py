@@ -11,12 +11,12 @@ import uuid
 import pytest
 
 from tests import conftest
+from tests.calls import host_calls
+from tests.calls.boot import iso_host as isos
+from tests.calls.boot import kernel_host as kernels
+from tests.calls.devices import test_partition as partitions
 from tests.contract import calls
 from tests.harness.pool import Pool
-from tests.integration import host_calls
-from tests.integration import iso_host as isos
-from tests.integration import kernel_host as kernels
-from tests.integration import test_partition as partitions
 from tests.security import sync_recorder
 from tests.security.crash_host import open_crash_host
 from tests.security.test_move_crashes import Mover

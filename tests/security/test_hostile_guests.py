@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from tests import conftest
-from tests.harness import tapdisk
-from tests.harness import vhd_reader
-from tests.harness.vhd_util import install_vhd_util
+from tests.harness.storage import tapdisk
+from tests.harness.vhd import vhd_reader
+from tests.harness.vhd_util.vhd_util import install_vhd_util
 from tests.security import hostile_guests
 from tests.security import hostile_images
 from tests.security.hostile_archives import pack

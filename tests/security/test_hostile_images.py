@@ -10,10 +10,10 @@ import uuid
 
 import pytest
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from tests import conftest
-from tests.harness import vhd_reader
-from tests.harness import vhd_writer
+from tests.harness.vhd import vhd_reader
+from tests.harness.vhd import vhd_writer
 from tests.security import hostile_archives
 from tests.security import hostile_disks  # noqa: F401  registers its cases
 from tests.security import hostile_guests  # noqa: F401

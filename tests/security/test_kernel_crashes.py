@@ -13,7 +13,7 @@ import pytest
 
 from dom0_lib import faults
 from tests import conftest
-from tests.integration.kernel_host import KERNEL, open_kernel_host
+from tests.calls.boot.kernel_host import KERNEL, open_kernel_host
 
 _POINTS = [name for name in faults.POINTS if name.startswith(("vbd.", "kernel.")) or name in (
     "staging.made", "staging.file_made", "staging.written", "staging.file_finished", "staging.cleaning", "staging.cleaned")]

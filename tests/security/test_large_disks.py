@@ -9,11 +9,11 @@ import subprocess
 
 import pytest
 
-from dom0_lib import vhd
-from dom0_lib import vhd_check
+from dom0_lib.disks import vhd
+from dom0_lib.disks import vhd_check
 from tests import conftest
 from tests import patience
-from tests.harness import vhd_writer
+from tests.harness.vhd import vhd_writer
 
 _SIZE_BYTES = vhd_check.MAX_DISK_SIZE
 _BLOCKS = _SIZE_BYTES // vhd.BLOCK_SIZE
@@ -25,7 +25,8 @@ _MAX_RESIDENT_KIB = 32 * 1024
 CHECK = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from dom0_lib import vhd, vhd_check
+from dom0_lib.disks import vhd
+from dom0_lib.disks import vhd_check
 with open(sys.argv[2], 'rb') as fileobj:
     begun_at = time.time()
     problems = vhd_check.find_problems(fileobj, vhd.read_metadata(fileobj))

@@ -24,10 +24,10 @@ import pytest
 import XenAPI
 
 from tests import conftest
-from tests.harness import vhd_reader
-from tests.harness import vhd_writer
-from tests.harness.image_service import ImageService
+from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.vhd import vhd_reader
+from tests.harness.vhd import vhd_writer
 
 _DISK_BYTES = 6 << 20
 # 200 calls: each round has an import and an upload.
@@ -272,7 +272,7 @@ _UNLOCKED = {
 @pytest.mark.parametrize("what", sorted(_UNLOCKED))
 def test_the_race_is_lost_without_our_locks(race_host, collection, tmp_path, what):
     code, call = _UNLOCKED[what]
-    with open(os.path.join(race_host.pool.hosts[0].plugin_dir, "dom0_lib", "sr_lock.py"), "a") as source:
+    with open(os.path.join(race_host.pool.hosts[0].plugin_dir, "dom0_lib", "storage", "sr_lock.py"), "a") as source:
         source.write(code)
     lost = lambda: [loss for loss in race_host.losses if loss[0] == call]  # noqa: E731
     run_rounds(race_host, _UNLOCKED_ROUNDS, str(tmp_path), seed=9, is_over=lost)

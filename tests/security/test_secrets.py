@@ -20,9 +20,9 @@ import XenAPI
 from tests import conftest
 from tests.contract import calls
 from tests.contract import test_calls
-from tests.harness import vhd_writer
-from tests.harness.image_service import ImageService
+from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
+from tests.harness.vhd import vhd_writer
 from tests.security import preload
 
 pytestmark = pytest.mark.needs("gcc")
@@ -182,13 +182,13 @@ def test_no_secret_gets_out_of_transfers(watched_host):
 
 # A file of dom0_lib, a line of it, what it becomes, and where the secret is then.
 _LEAKS = [
-    ("http_client.py", "    place = connection.Url(url)\n    link =",
+    ("web/http_client.py", "    place = connection.Url(url)\n    link =",
      "    place = connection.Url(url)\n    from dom0_lib import log; log.info('%s', headers)\n    link =", "log"),
-    ("args.py", "HEADERS = Kind(_check_headers, structured=True, secret=True)", "HEADERS = Kind(_check_headers, structured=True)",
-     "error"),
-    ("image_transfer.py", "    chosen = settings.load()\n", "    os.environ['PATH'] += ':' + extra_headers['X-Auth-Token']\n"
+    ("call/kinds.py", "HEADERS = Kind(_check_headers, structured=True, secret=True)",
+     "HEADERS = Kind(_check_headers, structured=True)", "error"),
+    ("images/download.py", "    chosen = settings.load()\n", "    os.environ['PATH'] += ':' + extra_headers['X-Auth-Token']\n"
      "    chosen = settings.load()\n", "program"),
-    ("image_transfer.py", "    chosen = settings.load()\n", "    open(os.environ['DOM0_ROOT'] + '/x', 'w').write(session_ref)\n"
+    ("images/download.py", "    chosen = settings.load()\n", "    open(os.environ['DOM0_ROOT'] + '/x', 'w').write(session_ref)\n"
      "    chosen = settings.load()\n", "file"),
 ]
 

@@ -14,11 +14,11 @@ import subprocess
 
 import pytest
 
-from dom0_lib import arrival_gate
-from dom0_lib import rsync
+from dom0_lib.migration import arrival_gate
+from dom0_lib.migration import rsync
 from tests import conftest
 from tests import patience
-from tests.integration import test_host_trust as trust
+from tests.calls.migration import test_host_trust as trust
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
 

@@ -10,8 +10,8 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib import paths
-from dom0_lib import policy
 from dom0_lib import settings
+from dom0_lib.call import policy
 from tests.unit import broken_settings
 
 DEFAULTS = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that ask a process to end. Each case is a program of its own; tests/unit/test_plugin.py has those of whole calls."""
+"""Signals that ask a process to end. Each case is a program of its own; tests/unit/call/test_dispatch.py has those of whole calls."""
 
 from __future__ import absolute_import, division
 
@@ -15,7 +15,8 @@ from tests.contract import plugin_host
 PROLOGUE = '''\
 import os, signal, subprocess, sys, time
 sys.path.insert(0, %r)
-from dom0_lib import errors, termination
+from dom0_lib import errors
+from dom0_lib import termination
 
 def receive(number):
     os.kill(os.getpid(), number)

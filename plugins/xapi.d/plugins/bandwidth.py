@@ -4,13 +4,13 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'fetch_all_bandwidth': Call(
-        'dom0_lib.net_counters:fetch_bandwidth',
-        Arg('dom_id', args.DOM_ID, default=None),
+        'dom0_lib.guests.vif_counters:fetch_bandwidth',
+        Arg('dom_id', kinds.DOM_ID, default=None),
     ),
 }
 

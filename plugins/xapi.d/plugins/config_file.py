@@ -4,13 +4,13 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'get_val': Call(
-        'dom0_lib.host_config:get_xapi_setting',
-        Arg('key', args.CONFIG_KEY),
+        'dom0_lib.host.xapi_conf:get_xapi_setting',
+        Arg('key', kinds.CONFIG_KEY),
         replies_text=True,
     ),
 }

@@ -4,13 +4,13 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'get_console_log': Call(
-        'dom0_lib.console_log:read_end',
-        Arg('dom_id', args.DOM_ID),
+        'dom0_lib.guests.console_end:read_end',
+        Arg('dom_id', kinds.DOM_ID),
         replies_text=True,
     ),
 }

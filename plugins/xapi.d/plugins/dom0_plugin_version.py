@@ -4,10 +4,10 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib.plugin import Call, dispatch
+from dom0_lib.call.dispatch import Call, dispatch
 
 CALLS = {
-    'get_version': Call('dom0_lib.plugin_version:get_version'),
+    'get_version': Call('dom0_lib.host.plugin_version:get_version'),
 }
 
 if __name__ == '__main__':

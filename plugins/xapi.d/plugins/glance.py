@@ -4,37 +4,37 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'download_vhd2': Call(
-        'dom0_lib.image_transfer:download',
-        Arg('image_id', args.IMAGE_ID),
-        Arg('endpoint', args.ENDPOINT),
-        Arg('uuid_stack', args.UUID_LIST),
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
-        Arg('extra_headers', args.HEADERS, default={}),
-        Arg('api_version', args.API_VERSION, default=1, plain_default=2),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.images.download:download',
+        Arg('image_id', kinds.IMAGE_ID),
+        Arg('endpoint', kinds.ENDPOINT),
+        Arg('uuid_stack', kinds.UUID_LIST),
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('extra_headers', kinds.HEADERS, default={}),
+        Arg('api_version', kinds.API_VERSION, default=1, plain_default=2),
+        Arg('task', kinds.TASK, default=None),
     ),
     'upload_vhd2': Call(
-        'dom0_lib.image_transfer:upload',
-        Arg('vdi_uuids', args.UUID_LIST),
-        Arg('image_id', args.IMAGE_ID),
-        Arg('endpoint', args.ENDPOINT),
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
-        Arg('extra_headers', args.HEADERS, default={}),
-        Arg('properties', args.PROPERTIES, default={}),
-        Arg('api_version', args.API_VERSION, default=1, plain_default=2),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.images.download:upload',
+        Arg('vdi_uuids', kinds.UUID_LIST),
+        Arg('image_id', kinds.IMAGE_ID),
+        Arg('endpoint', kinds.ENDPOINT),
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('extra_headers', kinds.HEADERS, default={}),
+        Arg('properties', kinds.PROPERTIES, default={}),
+        Arg('api_version', kinds.API_VERSION, default=1, plain_default=2),
+        Arg('task', kinds.TASK, default=None),
     ),
     'sweep': Call(
-        'dom0_lib.image_transfer:sweep',
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
+        'dom0_lib.images.download:sweep',
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
     ),
 }
 

@@ -4,28 +4,28 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib import move_args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
+from dom0_lib.migration import migration_kinds
 
 CALLS = {
     'transfer_vhd': Call(
-        'dom0_lib.vm_move:transfer',
-        Arg('instance_uuid', move_args.LABEL),
-        Arg('host', move_args.HOST),
-        Arg('vdi_uuid', args.UUID),
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
-        Arg('seq_num', move_args.PLACE),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.migration.vm_move:transfer',
+        Arg('instance_uuid', migration_kinds.LABEL),
+        Arg('host', migration_kinds.HOST),
+        Arg('vdi_uuid', kinds.UUID),
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('seq_num', migration_kinds.PLACE),
+        Arg('task', kinds.TASK, default=None),
     ),
     'move_vhds_into_sr': Call(
-        'dom0_lib.vm_move:receive',
-        Arg('instance_uuid', move_args.LABEL),
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
-        Arg('uuid_stack', args.UUID_LIST),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.migration.vm_move:receive',
+        Arg('instance_uuid', migration_kinds.LABEL),
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('uuid_stack', kinds.UUID_LIST),
+        Arg('task', kinds.TASK, default=None),
     ),
 }
 

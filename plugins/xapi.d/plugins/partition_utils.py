@@ -4,29 +4,29 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib import boot_args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.boot import boot_kinds
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'make_partition': Call(
-        'dom0_lib.disk_format:make_partition',
-        Arg('dev', boot_args.DEVICE),
-        Arg('partition_start', boot_args.SECTOR),
-        Arg('partition_end', boot_args.PARTITION_END, default='-'),
+        'dom0_lib.devices.partition:make_partition',
+        Arg('dev', boot_kinds.DEVICE),
+        Arg('partition_start', boot_kinds.SECTOR),
+        Arg('partition_end', boot_kinds.PARTITION_END, default='-'),
     ),
     'mkfs': Call(
-        'dom0_lib.disk_format:mkfs',
-        Arg('dev', boot_args.DEVICE),
-        Arg('partnum', boot_args.PARTITION_NUMBER),
-        Arg('fs_type', boot_args.FILE_SYSTEM),
-        Arg('fs_label', boot_args.OPTIONAL_LABEL, default=None),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.devices.partition:mkfs',
+        Arg('dev', boot_kinds.DEVICE),
+        Arg('partnum', boot_kinds.PARTITION_NUMBER),
+        Arg('fs_type', boot_kinds.FILE_SYSTEM),
+        Arg('fs_label', boot_kinds.OPTIONAL_LABEL, default=None),
+        Arg('task', kinds.TASK, default=None),
     ),
     'wait_for_dev': Call(
-        'dom0_lib.disk_format:wait_for_dev',
-        Arg('dev_path', boot_args.DEVICE_PATH),
-        Arg('max_seconds', boot_args.WAIT_S, default=10),
+        'dom0_lib.devices.partition:wait_for_dev',
+        Arg('dev_path', boot_kinds.DEVICE_PATH),
+        Arg('max_seconds', boot_kinds.WAIT_S, default=10),
     ),
 }
 

@@ -4,17 +4,17 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 
 CALLS = {
     'safe_copy_vdis': Call(
-        'dom0_lib.disk_copy:copy',
-        Arg('sr_path', args.SR_PATH),
-        Arg('sr_uuid', args.SR_UUID, into='sr_path'),
-        Arg('vdi_uuids', args.UUID_LIST),
-        Arg('uuid_stack', args.UUID_LIST),
-        Arg('task', args.TASK, default=None),
+        'dom0_lib.storage.disk_copy:copy',
+        Arg('sr_path', kinds.SR_PATH),
+        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('vdi_uuids', kinds.UUID_LIST),
+        Arg('uuid_stack', kinds.UUID_LIST),
+        Arg('task', kinds.TASK, default=None),
     ),
 }
 

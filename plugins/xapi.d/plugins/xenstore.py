@@ -4,35 +4,35 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import args
-from dom0_lib import record_args
-from dom0_lib.plugin import Arg, Call, dispatch
+from dom0_lib.call import kinds
+from dom0_lib.call.dispatch import Arg, Call, dispatch
+from dom0_lib.guests import record_kinds
 
 CALLS = {
     'read_record': Call(
-        'dom0_lib.guest_records:read',
-        Arg('dom_id', args.DOM_ID),
-        Arg('path', record_args.PATH),
-        Arg('ignore_missing_path', record_args.TRUTH, default=False),
+        'dom0_lib.guests.guest_records:read',
+        Arg('dom_id', kinds.DOM_ID),
+        Arg('path', record_kinds.PATH),
+        Arg('ignore_missing_path', record_kinds.TRUTH, default=False),
         replies_text=True,
     ),
     'write_record': Call(
-        'dom0_lib.guest_records:write',
-        Arg('dom_id', args.DOM_ID),
-        Arg('path', record_args.PATH),
-        Arg('value', record_args.VALUE),
+        'dom0_lib.guests.guest_records:write',
+        Arg('dom_id', kinds.DOM_ID),
+        Arg('path', record_kinds.PATH),
+        Arg('value', record_kinds.VALUE),
         replies_text=True,
     ),
     'list_records': Call(
-        'dom0_lib.guest_records:list_all',
-        Arg('dom_id', args.DOM_ID),
-        Arg('path', record_args.DIRECTORY, default=u''),
+        'dom0_lib.guests.guest_records:list_all',
+        Arg('dom_id', kinds.DOM_ID),
+        Arg('path', record_kinds.DIRECTORY, default=u''),
         replies_text=True,
     ),
     'delete_record': Call(
-        'dom0_lib.guest_records:delete',
-        Arg('dom_id', args.DOM_ID),
-        Arg('path', record_args.PATH),
+        'dom0_lib.guests.guest_records:delete',
+        Arg('dom_id', kinds.DOM_ID),
+        Arg('path', record_kinds.PATH),
     ),
 }
 

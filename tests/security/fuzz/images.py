@@ -7,11 +7,11 @@ import tarfile
 import zlib
 
 from dom0_lib import errors
-from dom0_lib import gzip_stream
-from dom0_lib import tarball
-from dom0_lib import vhd
-from dom0_lib import vhd_check
-from dom0_lib import vhd_repair
+from dom0_lib.disks import vhd
+from dom0_lib.disks import vhd_check
+from dom0_lib.disks import vhd_repair
+from dom0_lib.images import gzip_stream
+from dom0_lib.images import tarball
 
 # Of a clock that stands still: 2026.
 NOW = 1780000000
@@ -116,7 +116,7 @@ def fuzz_vhd(data):
 
 
 def _check_sound(disk, metadata):
-    """What no sound disk has, found without any of the ways of dom0_lib.vhd_check."""
+    """What no sound disk has, found without any of the ways of dom0_lib.disks.vhd_check."""
     footer, header = metadata.footer, metadata.header
     assert 0 < footer.current_size <= 2 << 40
     assert metadata.file_size <= vhd_check.largest_file(footer.current_size) or footer.disk_type == vhd.FIXED
@@ -157,7 +157,7 @@ class _Member(object):
 
 
 def _read_tar(data, piece_bytes):
-    """([(name, data)] or None, what was refused): the archive as dom0_lib.tarball reads it in pieces."""
+    """([(name, data)] or None, what was refused): the archive as dom0_lib.images.tarball reads it in pieces."""
     members = []
 
     def open_member(name, size_bytes):

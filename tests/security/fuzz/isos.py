@@ -5,7 +5,7 @@ import os
 import struct
 
 from dom0_lib import errors
-from dom0_lib import iso9660
+from dom0_lib.boot import iso9660
 
 _FIRST_BYTE = 16 * iso9660.SECTOR_BYTES
 _ROOT, _FILE = 18, 19

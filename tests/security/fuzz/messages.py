@@ -10,15 +10,15 @@ import runpy
 import tempfile
 import xmlrpc.client
 
-from dom0_lib import args
-from dom0_lib import command_words
 from dom0_lib import errors
-from dom0_lib import json_reply
-from dom0_lib import net_filters
-from dom0_lib import pickles
-from dom0_lib import policy
+from dom0_lib import light_json
 from dom0_lib import settings
-from dom0_lib import wire
+from dom0_lib.call import kinds
+from dom0_lib.call import pickles
+from dom0_lib.call import policy
+from dom0_lib.call import wire
+from dom0_lib.network import command_words
+from dom0_lib.network import net_filters
 
 _PLUGINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../plugins/xapi.d/plugins")
 _MAX_PATTERN = 60
@@ -71,13 +71,13 @@ def fuzz_json(data):
     """Only ValueError escapes; what is taken, Python's own reader takes for the same, and it survives a reply."""
     text = bytes(data).decode("utf-8", "surrogateescape")
     try:
-        value = json_reply.loads(text)
+        value = light_json.loads(text)
     except ValueError:
         _check_is_no_json(text)
         return
     assert describe(value) == describe(json.loads(text))
     try:
-        reply = json_reply.dumps(value)
+        reply = light_json.dumps(value)
     except ValueError:  # 1e999 is infinite
         return
     assert reply.isascii() and describe(json.loads(reply)) == describe(json.loads(json.dumps(value, sort_keys=True)))
@@ -111,7 +111,7 @@ def fuzz_arguments(data):
     texts = bytes(data[2:]).decode("utf-8", "surrogateescape").split("\0")
     if data[1] & 1:
         given = {name: value for name, _, value in (text.partition("=") for text in texts)}
-        bind = lambda: args.bind_plain(call.rows, given, call.ignores_unknown)  # noqa: E731
+        bind = lambda: kinds.bind_plain(call.rows, given, call.ignores_unknown)  # noqa: E731
     else:
         try:
             values = pickles.loads(texts[0].encode("utf-8", "surrogateescape").decode("latin-1"))
@@ -119,7 +119,7 @@ def fuzz_arguments(data):
             return
         if not isinstance(values, dict):
             return
-        bind = lambda: args.bind_legacy(call.rows, (), values)  # noqa: E731
+        bind = lambda: kinds.bind_legacy(call.rows, (), values)  # noqa: E731
     try:
         bound = bind()
     except errors.ArgumentError as error:

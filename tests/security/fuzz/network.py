@@ -6,9 +6,9 @@ import io
 import struct
 
 from dom0_lib import errors
-from dom0_lib import glance_api
-from dom0_lib import http_client
-from dom0_lib import xenstore_link
+from dom0_lib.guests import xenstore_link
+from dom0_lib.images import glance_api
+from dom0_lib.web import http_client
 
 _METHODS = ("GET", "HEAD", "PUT", "GET")
 
@@ -42,7 +42,7 @@ class _Socket(object):
 
 
 def _read(data, method, piece_bytes):
-    """(status, headers of interest, body) or the error of dom0_lib.http_client."""
+    """(status, headers of interest, body) or the error of dom0_lib.web.http_client."""
     try:
         response = http_client.Response(Link(data, piece_bytes), method)
         body = response.read_all(1 << 20)

@@ -14,10 +14,10 @@ import tarfile
 import tempfile
 import uuid
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from tests.contract import calls
 from tests.contract import captures
-from tests.harness import vhd_writer
+from tests.harness.vhd import vhd_writer
 from tests.security import hostile_archives
 from tests.security.fuzz import isos
 from tests.security.fuzz import messages

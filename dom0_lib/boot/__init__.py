@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that guests boot from: kernels in /boot/guest, ISOs of iPXE."""

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of arguments of kernel.py, partition_utils.py and ipxe.py; see dom0_lib.call.kinds for what a kind is."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import net_addresses
+from dom0_lib import paths
+from dom0_lib import text_checks
+from dom0_lib.call import kinds
+
+_MAX_COUNT_DIGITS = 15
+_MAX_AGE_S = 10 * 365 * 24 * 3600
+_MAX_WAIT_S = 3600
+_MAX_NAME = 255
+_MAX_LABEL = 16
+# What a partition table of the DOS kind can say.
+_MAX_SECTOR = (1 << 32) - 1
+_MAX_URL = 1000
+# What iPXE can fetch from.
+_BOOT_SCHEMES = ('http', 'https', 'ftp', 'tftp', 'nfs')
+# nova's setting for it holds a name, "and optionally path".
+_ISO_MAKERS = ('mkisofs', 'genisoimage', 'xorrisofs')
+_PROGRAM_DIRECTORIES = ('/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin')
+_DEVICE_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:+/')
+
+
+def _or_absent(check):
+    """A check for what callers leave empty when they mean that there is none."""
+    return lambda value: None if value == u'' else check(value)
+
+
+def _check_byte_count(value):
+    count = text_checks.to_number(value, _MAX_COUNT_DIGITS)
+    if count is None or count < 1:
+        raise ValueError('needs a number of bytes, at least 1')
+    return count
+
+
+def _check_age(value):
+    seconds = text_checks.to_number(value, len(str(_MAX_AGE_S)))
+    if seconds is None or not 1 <= seconds <= _MAX_AGE_S:
+        raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_AGE_S)
+    return seconds
+
+
+def _check_ref(value):
+    try:
+        return kinds.TASK.check(value)
+    except ValueError:
+        raise ValueError('needs the reference of a VDI: OpaqueRef:...')
+
+
+def _check_boot_file(value):
+    path = kinds.SR_PATH.check(value)
+    try:
+        kinds.IMAGE_ID.check(value.rpartition(u'/')[2])
+    except ValueError:
+        raise ValueError('needs the path of a kernel or ramdisk in %s' % paths.BOOT_GUEST)
+    return path
+
+
+def _check_names(value):
+    if not isinstance(value, (list, tuple)):
+        raise ValueError('needs a list of names')
+    return [kinds.IMAGE_ID.check(item) for item in value]
+
+
+def _check_device(value):
+    if not isinstance(value, compat.text_type) or not 0 < len(value) <= _MAX_NAME or not _DEVICE_CHARACTERS.issuperset(value):
+        raise ValueError('needs the name of a device below /dev, such as xvdb')
+    if any(not part.strip(u'.') for part in value.split(u'/')):
+        raise ValueError('needs the name of a device without "..", and without / at its ends')
+    return value
+
+
+def _check_device_path(value):
+    prefix = paths.DEVICES + u'/'
+    if not isinstance(value, compat.text_type) or not value.startswith(prefix):
+        raise ValueError('needs the path of a device: /dev/...')
+    _check_device(value[len(prefix):])
+    return value
+
+
+def _check_wait(value):
+    seconds = text_checks.to_number(value, len(str(_MAX_WAIT_S)))
+    if seconds is None or seconds > _MAX_WAIT_S:
+        raise ValueError('needs a number of seconds, at most %d' % _MAX_WAIT_S)
+    return seconds
+
+
+def _check_sector(value):
+    sector = text_checks.to_number(value, len(str(_MAX_SECTOR)))
+    if sector is None or not 1 <= sector <= _MAX_SECTOR:
+        raise ValueError('needs the number of a sector, at least 1')
+    return sector
+
+
+def _check_partition_number(value):
+    number = text_checks.to_number(value, 1)
+    if number is None or not 1 <= number <= 4:
+        raise ValueError('needs a number from 1 to 4')
+    return number
+
+
+def _check_end(value):
+    if value != u'-':
+        raise ValueError('needs "-": a partition ends where the disk ends')
+    return value
+
+
+def _check_file_system(value):
+    if value not in (u'ext3', u'swap'):
+        raise ValueError('needs ext3 or swap')
+    return value
+
+
+def _check_label(value):
+    if not isinstance(value, compat.text_type) or len(value) > _MAX_LABEL or not all(u' ' <= c <= u'~' for c in value):
+        raise ValueError('needs at most %d printable ASCII characters' % _MAX_LABEL)
+    if value.startswith(u'-'):
+        raise ValueError('must not begin with "-"')
+    return value
+
+
+def _check_ipv4(value):
+    if _parse_ipv4(value) is None:
+        raise ValueError('needs an IPv4 address')
+    return value
+
+
+def _check_netmask(value):
+    bits = _parse_ipv4(value)
+    if not bits or (bits | (bits - 1)) != 0xffffffff:
+        raise ValueError('needs the mask of an IPv4 network')
+    return value
+
+
+def _parse_ipv4(value):
+    return net_addresses.parse_ipv4(value) if isinstance(value, compat.text_type) else None
+
+
+def _check_boot_url(value):
+    """Text that is one word of an iPXE script, whatever it is: a space would begin another, a line's end another command."""
+    if not isinstance(value, compat.text_type) or value.partition(u'://')[0] not in _BOOT_SCHEMES:
+        raise ValueError('needs a URL that begins with one of %s' % ', '.join(scheme + '://' for scheme in _BOOT_SCHEMES))
+    if len(value) > _MAX_URL or not all(u'!' <= c <= u'~' for c in value):
+        raise ValueError('needs a URL of at most %d printable ASCII characters without spaces' % _MAX_URL)
+    return value
+
+
+def _check_iso_maker(value):
+    if not isinstance(value, compat.text_type):
+        raise ValueError('needs text')
+    directory, slash, name = value.rpartition(u'/')
+    if name not in _ISO_MAKERS or slash and directory not in _PROGRAM_DIRECTORIES:
+        raise ValueError('needs one of %s, alone or in one of %s' % (', '.join(_ISO_MAKERS), ', '.join(_PROGRAM_DIRECTORIES)))
+    return value
+
+
+VDI_REF = kinds.Kind(_check_ref)
+BYTE_COUNT = kinds.Kind(_check_byte_count)
+AGE_S = kinds.Kind(_check_age)
+OPTIONAL_IMAGE_ID = kinds.Kind(_or_absent(kinds.IMAGE_ID.check))
+OPTIONAL_BOOT_FILE = kinds.Kind(_or_absent(_check_boot_file))
+DEVICE = kinds.Kind(_check_device)
+DEVICE_PATH = kinds.Kind(_check_device_path)
+WAIT_S = kinds.Kind(_check_wait)
+SECTOR = kinds.Kind(_check_sector)
+PARTITION_NUMBER = kinds.Kind(_check_partition_number)
+PARTITION_END = kinds.Kind(_check_end)
+FILE_SYSTEM = kinds.Kind(_check_file_system)
+OPTIONAL_LABEL = kinds.Kind(_or_absent(_check_label))
+IPV4 = kinds.Kind(_check_ipv4)
+NETMASK = kinds.Kind(_check_netmask)
+BOOT_URL = kinds.Kind(_check_boot_url)
+ISO_MAKER = kinds.Kind(_check_iso_maker)
+NAMES = kinds.Kind(_check_names, structured=True)

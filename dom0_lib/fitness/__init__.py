@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fitness of this host for the plug-ins: how it is examined, made and undone."""

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files by which a host keeps Linux' bridge module out of its kernel: /etc/modprobe.d/blacklist-bridge*.
+
+Hosts that use Open vSwitch have one.  nova's security groups need Linux bridges beside it.  modprobe reads files whose name ends in
+.conf, so one that gets another ending is out of force, and can be put back.
+"""
+
+from __future__ import absolute_import, division
+
+import errno
+import os
+
+from dom0_lib import paths
+from dom0_lib.system import durable_file
+
+_PREFIX = 'blacklist-bridge'
+_ENDING = '.conf'
+_LIFTED = '.lifted-by-dom0-plugins'
+_MAX_BYTES = 1 << 20
+
+
+def list_in_force():
+    """Names of the files that modprobe reads.  Raises EnvironmentError."""
+    return [name for name in _list() if name.endswith(_ENDING)]
+
+
+def list_lifted():
+    """Names, as they were, of the files that lift() has renamed.  Raises EnvironmentError."""
+    return [name[:-len(_LIFTED)] for name in _list() if name.endswith(_ENDING + _LIFTED)]
+
+
+def has_twin(name):
+    """Whether a file is there twice, in force and lifted, and the two differ.  Raises EnvironmentError."""
+    versions = [_read(path) for path in (_locate(name), _locate(name + _LIFTED)) if os.path.lexists(path)]
+    return len(versions) == 2 and versions[0] != versions[1]
+
+
+def lift(name):
+    """Put a file out of force; one that was lifted before must be the same.  Raises EnvironmentError."""
+    _rename(name, name + _LIFTED)
+
+
+def restore(name):
+    """Put a file back; one that is there again must be the same.  Raises EnvironmentError."""
+    _rename(name + _LIFTED, name)
+
+
+def is_bridge_needed():
+    """Whether XAPI makes the host's own networks with Linux' bridge module.  Raises EnvironmentError."""
+    try:
+        return _read(paths.locate(paths.NETWORK_CONF)).strip() == b'bridge'
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+
+
+def _read(path):
+    with open(path, 'rb') as source:
+        return source.read(_MAX_BYTES)
+
+
+def _rename(name, new_name):
+    os.rename(_locate(name), _locate(new_name))
+    durable_file.sync(paths.locate(paths.MODPROBE))
+
+
+def _list():
+    try:
+        names = sorted(os.listdir(paths.locate(paths.MODPROBE)))
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+    return [name for name in names if name.startswith(_PREFIX) and os.path.isfile(_locate(name))]
+
+
+def _locate(name):
+    return paths.locate('%s/%s' % (paths.MODPROBE, name))

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of arguments of agent.py; see dom0_lib.call.kinds for what a kind is."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import text_checks
+from dom0_lib.call import kinds
+
+_MAX_SECONDS = 24 * 3600
+_DIGITS = u'0123456789'
+_LETTERS = u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+_RECORD_NAME_CHARACTERS = frozenset(_LETTERS + _DIGITS + u'-_@')
+_BASE64_DIGITS = frozenset(_LETTERS + _DIGITS + u'+/')
+_HEX_DIGITS = frozenset(_DIGITS + u'abcdefABCDEF')
+_MAX_RECORD_NAME = 100
+# Together with the rest of a request it fits into a record of xenstore, even where JSON doubles each character.
+_MAX_VALUE = 900
+
+
+def _check_text(value, characters, length_range, what):
+    lowest, highest = length_range
+    if not isinstance(value, compat.text_type) or not lowest <= len(value) <= highest or not characters.issuperset(value):
+        raise ValueError('needs %s' % what)
+    return value
+
+
+def _check_guest(value):
+    # XAPI's number for a VM that is not running, so also for one that is between two domains.
+    return -1 if value in (-1, u'-1') else kinds.DOM_ID.check(value)
+
+
+def _check_seconds(value):
+    seconds = text_checks.to_number(value, len(str(_MAX_SECONDS)))
+    if seconds is None or not 1 <= seconds <= _MAX_SECONDS:
+        raise ValueError('needs a number of seconds, from 1 to %d' % _MAX_SECONDS)
+    return seconds
+
+
+def _check_request_id(value):
+    return _check_text(value, _RECORD_NAME_CHARACTERS, (1, _MAX_RECORD_NAME),
+                       'a uuid, or another name for a record: letters, digits, "-", "_", "@"')
+
+
+def _check_public_key(value):
+    return _check_text(value, frozenset(_DIGITS), (1, _MAX_VALUE), 'a decimal number, as text')
+
+
+def _check_base64(value):
+    if not isinstance(value, compat.text_type):
+        raise ValueError('needs base64')
+    value = u''.join(value.split())  # programs break long lines
+    digits = value.rstrip(u'=')
+    if not _BASE64_DIGITS.issuperset(digits) or len(value) % 4 or len(value) - len(digits) > 2:
+        raise ValueError('needs base64')
+    return value
+
+
+def _check_short_base64(value):
+    value = _check_base64(value)
+    if not 1 <= len(value) <= _MAX_VALUE:
+        raise ValueError('needs base64 of 1 to %d characters' % _MAX_VALUE)
+    return value
+
+
+def _check_url(value):
+    # Agents take what follows the first comma for the digest.
+    if not isinstance(value, compat.text_type) or u'://' not in value or len(value) > _MAX_VALUE or any(
+            not u'!' <= c <= u'~' or c == u',' for c in value):
+        raise ValueError('needs a URL of at most %d characters, without a comma' % _MAX_VALUE)
+    return value
+
+
+def _check_md5(value):
+    return _check_text(value, _HEX_DIGITS, (32, 32), '32 hexadecimal digits')
+
+
+GUEST = kinds.Kind(_check_guest)
+SECONDS = kinds.Kind(_check_seconds)
+REQUEST_ID = kinds.Kind(_check_request_id)
+PUBLIC_KEY = kinds.Kind(_check_public_key)
+BASE64 = kinds.Kind(_check_base64, secret=True)
+SHORT_BASE64 = kinds.Kind(_check_short_base64, secret=True)
+URL = kinds.Kind(_check_url, secret=True)
+MD5 = kinds.Kind(_check_md5)

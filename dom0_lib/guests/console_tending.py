@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cron does every minute on a host where guests' consoles are logged; most times a look at a directory and at xenstore.
+
+XAPI is asked when a domain has begun or ended, until XAPI knows of it as well, and every ten minutes.
+"""
+
+from __future__ import absolute_import, division
+
+import os
+import time
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import light_json
+from dom0_lib import log
+from dom0_lib import paths
+from dom0_lib.guests import console_claims
+from dom0_lib.guests import console_files
+from dom0_lib.guests import console_logging
+from dom0_lib.guests import xenstore
+from dom0_lib.system import durable_file
+
+_TIMEOUT_S = 10
+# How long a log that no VM claims is kept, and how often XAPI is asked without a reason.
+_GRACE_S = 600
+_MAX_STATE_BYTES = 1 << 20
+
+
+def cut(_session_ref):
+    """Cut the logs that have become long: {'cut': [domain ids]}.  Neither XAPI nor xenstored is needed.
+
+    Raises errors.PluginError, errors.RetryableError while another call is at it.
+    """
+    _require_logging()
+    console_files.make_directory()
+    with console_files.locked():
+        return {'cut': console_files.cut(console_files.list_logs())}
+
+
+def tend(session_ref):
+    """Cut long logs, keep the VMs' claims and xenstore's record, remove logs that no VM claims.
+
+    Returns {'cut': [domain ids], 'removed': [domain ids], 'claims_set': number, 'claims_removed': number}.
+    Raises errors.PluginError; errors.RetryableError while another call is at it, and, when the logs have been cut, without
+    XAPI or xenstored.
+    """
+    _require_logging()
+    console_files.make_directory()
+    with console_files.locked():
+        # Before the domains: what has no domain then is not about to get one.
+        logs = console_files.list_logs()
+        reply = {'cut': console_files.cut(logs), 'removed': [], 'claims_set': 0, 'claims_removed': 0}
+        if console_logging.is_on():
+            _keep(session_ref, logs, reply)
+        else:
+            reply['removed'], reply['claims_removed'] = console_logging.finish(session_ref)
+    return reply
+
+
+def _require_logging():
+    if not (console_logging.is_on() or console_logging.is_tended()):
+        raise errors.PluginError('console logging is not on here: call prepare of dom0_host.py with console_log=true')
+
+
+def _keep(session_ref, logs, reply):
+    with xenstore.connect(_TIMEOUT_S) as store:
+        console_logging.keep_record(store)
+        living = console_logging.list_living(store)
+    state = _State()
+    if not state.is_of_this_boot:
+        # The unit has not run: each log may begin with what another guest wrote before the boot.
+        reply['removed'] = [dom_id for dom_id in sorted(logs) if console_files.forget(dom_id, dom_id in living)]
+        logs = {}
+        state.store(None)
+    if state.is_settled_with(living):
+        return
+    outcome = console_claims.renew(session_ref, living)
+    reply['claims_set'], reply['claims_removed'] = outcome.claims_set, outcome.claims_removed
+    for dom_id, status in sorted(logs.items()):
+        is_kept = dom_id in living or dom_id in outcome.claimed
+        if not is_kept and not 0 <= time.time() - status.st_mtime < _GRACE_S and console_files.forget(dom_id, is_alive=False):
+            reply['removed'].append(dom_id)
+    if reply['removed']:
+        log.info('removed the console logs of domains %s', ', '.join(str(dom_id) for dom_id in reply['removed']))
+    state.store(living if living == set(outcome.here) else None)
+
+
+class _State(object):
+    """What was seen the last time, in a file that is gone after a boot; the unit makes an empty one."""
+
+    def __init__(self):
+        self._path = paths.locate(paths.CONSOLE_STATE)
+        self.is_of_this_boot = os.path.exists(self._path)
+        self._seen = None
+        try:
+            if not 0 <= time.time() - os.stat(self._path).st_mtime < _GRACE_S:
+                return
+            with open(self._path, 'rb') as source:
+                self._seen = light_json.loads(source.read(_MAX_STATE_BYTES).decode('ascii'))
+        except (EnvironmentError, ValueError):
+            pass  # not there, or not ours: then all is looked at
+
+    def is_settled_with(self, living):
+        """Whether XAPI was asked while just these domains lived, lately, and knew them."""
+        return self._seen == sorted(living)
+
+    def store(self, living):
+        """living: ids of the domains, if XAPI knew just them; else None"""
+        try:
+            durable_file.replace(self._path, light_json.dumps(None if living is None else sorted(living)).encode('ascii'))
+        except EnvironmentError as error:
+            raise errors.PluginError('cannot write %s: %s' % (paths.CONSOLE_STATE, compat.to_text(error)))

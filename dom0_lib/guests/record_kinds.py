@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of arguments of xenstore.py; see dom0_lib.call.kinds for what a kind is."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib.call import kinds
+
+_PATH_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/')
+# Both daemons take this long a path below a domain's; OCaml's takes this long a value.
+_MAX_PATH = 2048
+_MAX_VALUE_BYTES = 2048
+# As os-xenapi's callers write them, and as JSON does.
+_TRUTHS = {True: True, False: False, u'True': True, u'False': False, u'true': True, u'false': False}
+
+
+def _check_path(value):
+    if not _check_text(value):
+        raise ValueError('is empty')
+    return _check_directory(value)
+
+
+def _check_directory(value):
+    if not _check_text(value):
+        return value
+    if len(value) > _MAX_PATH or not _PATH_CHARACTERS.issuperset(value) or u'' in value.split(u'/'):
+        raise ValueError('needs a path below the domain\'s: letters, digits, "-", "_", "@", between them "/"; %d at most' % (
+            _MAX_PATH))
+    return value
+
+
+def _check_text(value):
+    if not isinstance(value, compat.text_type):
+        raise ValueError('needs text')
+    return value
+
+
+def _check_value(value):
+    _check_text(value)
+    size_bytes = len(compat.join_surrogates(value).encode('utf-8'))
+    if size_bytes > _MAX_VALUE_BYTES:
+        raise ValueError('has %d bytes, and a record of xenstore %d at most' % (size_bytes, _MAX_VALUE_BYTES))
+    return value
+
+
+def _check_truth(value):
+    if not isinstance(value, (bool, compat.text_type)) or value not in _TRUTHS:
+        raise ValueError('needs True or False')
+    return _TRUTHS[value]
+
+
+PATH = kinds.Kind(_check_path)
+DIRECTORY = kinds.Kind(_check_directory)
+VALUE = kinds.Kind(_check_value, secret=True)
+TRUTH = kinds.Kind(_check_truth)

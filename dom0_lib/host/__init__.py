@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host as a cloud sees it: data, power, pool, settings, PCI devices."""

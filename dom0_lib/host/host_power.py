@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether this host takes guests, and its power.
+
+XAPI reboots a host that is disabled and has no running guests.  os-xenapi disabled it and shut down every guest, whoever's it
+was; here a host that has guests is left as it is.
+"""
+
+from __future__ import absolute_import, division
+
+import time
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import log
+from dom0_lib.toolstack import this_host
+from dom0_lib.toolstack import xapi
+
+_LOST_STATES = ('Running', 'Paused')
+_SHOWN_GUESTS = 5
+# XAPI waits twenty minutes for a host to come up; what is wrong at once is known much earlier.
+_START_WATCH_S = 30
+_POLL_S = 0.5
+
+
+def set_enabled(session_ref, enabled, host_uuid):
+    """Let guests be started here, or not: {'status': 'enabled' or 'disabled'}.  Raises what xapi.Errors raises."""
+    api, ref = this_host.find(session_ref, host_uuid)
+    with xapi.Errors('cannot %s this host' % ('enable' if enabled else 'disable')):
+        (api.host.enable if enabled else api.host.disable)(ref)
+        return {'status': 'enabled' if api.host.get_enabled(ref) else 'disabled'}
+
+
+def act(session_ref, action, host_uuid):
+    """Reboot this host or shut it down: `action` is 'reboot' or 'shutdown'.  {'power_action': action}; XAPI begins 10 s later.
+
+    Raises errors.PluginError, and leaves the host as it was, while guests run or are paused here.
+    """
+    api, ref = this_host.find(session_ref, host_uuid)
+    what = 'cannot %s this host' % action
+    with xapi.Errors(what):
+        _refuse_guests(api, ref, what)
+        was_enabled = api.host.get_enabled(ref)
+    is_asked = False
+    try:
+        with xapi.Errors(what):
+            if was_enabled:
+                api.host.disable(ref)
+                # Another may have been started before.
+                _refuse_guests(api, ref, what)
+            is_asked = True
+            getattr(api.host, action)(ref)
+    except BaseException as error:
+        # Where XAPI does not say that it will not, it may: then no guest must be started.
+        if was_enabled and not (is_asked and isinstance(error, errors.RetryableError)):
+            _enable_again(api, ref)
+        raise
+    log.info('XAPI will %s this host', action)
+    return {'power_action': action}
+
+
+def _refuse_guests(api, ref, what):
+    records = api.VM.get_all_records_where('field "resident_on"="%s"' % ref).values()
+    guests = sorted(record['uuid'] for record in records
+                    if not record['is_control_domain'] and record['power_state'] in _LOST_STATES)
+    if guests:
+        shown = ', '.join(guests[:_SHOWN_GUESTS]) + (', ...' if len(guests) > _SHOWN_GUESTS else '')
+        raise errors.PluginError('%s: %d guest%s would be lost (%s): move them to another host or shut them down first' % (
+            what, len(guests), '' if len(guests) == 1 else 's', shown))
+
+
+def _enable_again(api, ref):
+    try:
+        api.host.enable(ref)
+    except Exception as error:
+        log.warning('this host stays disabled: %s', xapi.failure_code(error) or compat.to_text(error))
+
+
+def start(session_ref, action, host_uuid):
+    """Have XAPI power on a host of this pool; one that runs, such as this one, is left alone.  {'power_action': action}.
+
+    Raises what xapi.Errors raises, of what is wrong within half a minute.
+    """
+    if host_uuid in (None, this_host.read_uuid()):
+        return {'power_action': action}
+    with xapi.Errors('cannot start host %s' % host_uuid):
+        api = xapi.connect(session_ref).xenapi
+        ref = api.host.get_by_uuid(host_uuid)
+        if not api.host_metrics.get_live(api.host.get_metrics(ref)):
+            _watch(api, api.Async.host.power_on(ref), host_uuid)
+    return {'power_action': action}
+
+
+def _watch(api, task, host_uuid):
+    ends_at = compat.monotonic_s() + _START_WATCH_S
+    while compat.monotonic_s() < ends_at:
+        status = api.task.get_status(task)
+        if status == 'failure':
+            raise errors.PluginError('cannot start host %s: XAPI answered %s' % (host_uuid, api.task.get_error_info(task)[0]))
+        if status != 'pending':
+            return
+        time.sleep(_POLL_S)

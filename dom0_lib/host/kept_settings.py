@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that clients leave on a host for themselves: one JSON object in /usr/etc/xenhost.conf, as os-xenapi kept them."""
+
+from __future__ import absolute_import, division
+
+import errno
+import io
+import os
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import light_json
+from dom0_lib import paths
+from dom0_lib.system import durable_file
+from dom0_lib.system import file_lock
+
+_MAX_BYTES = 1 << 20
+_LOCK_TIMEOUT_S = 10
+_LOCK = '.lock'
+
+
+def load():
+    """The settings, {} where nobody has left any.  Raises errors.PluginError."""
+    try:
+        with io.open(paths.locate(paths.XENHOST_CONF), 'rb') as source:
+            data = source.read(_MAX_BYTES + 1)
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return {}
+        raise _failed('read', error)
+    try:
+        if len(data) > _MAX_BYTES:
+            raise ValueError('more than %d bytes' % _MAX_BYTES)
+        notes = light_json.loads(data.decode('utf-8'))
+    except ValueError as error:
+        raise errors.PluginError('%s is damaged (%s): repair it or remove it' % (paths.XENHOST_CONF, compat.to_text(error)))
+    if not isinstance(notes, dict):
+        raise errors.PluginError('%s is not a JSON object: repair it or remove it' % paths.XENHOST_CONF)
+    return notes
+
+
+def store(key, value):
+    """Set one of them, or with None remove it.  At any moment the file is the old or the new one, also after a power cut.
+
+    Raises errors.PluginError, errors.RetryableError while another call keeps writing.
+    """
+    path = paths.locate(paths.XENHOST_CONF)
+    try:
+        durable_file.make_directory(os.path.dirname(path))
+        # The file itself is replaced, so that a lock on it would lock nobody out.
+        lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            file_lock.wait(lock, paths.XENHOST_CONF, _LOCK_TIMEOUT_S)
+            notes = load()
+            notes.pop(key, None)
+            if value is not None:
+                notes[key] = value
+            _replace(path, light_json.dumps(notes).encode('ascii'))
+        finally:
+            os.close(lock)
+    except EnvironmentError as error:
+        raise _failed('write', error)
+
+
+def _replace(path, data):
+    if len(data) > _MAX_BYTES:
+        raise errors.PluginError('%s would be larger than %d bytes' % (paths.XENHOST_CONF, _MAX_BYTES))
+    durable_file.replace(path, data)
+
+
+def _failed(verb, error):
+    return errors.PluginError('cannot %s %s: %s' % (verb, paths.XENHOST_CONF, compat.to_text(error)))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disk images between an image service and an SR."""

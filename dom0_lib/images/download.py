@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disk images between an image service and an SR."""
+
+from __future__ import absolute_import, division
+
+import contextlib
+import hashlib
+import os
+
+from dom0_lib import errors
+from dom0_lib import log
+from dom0_lib import settings
+from dom0_lib.disks import vhd
+from dom0_lib.disks import vhd_chain
+from dom0_lib.disks import vhd_check
+from dom0_lib.images import glance_api
+from dom0_lib.images import gzip_stream
+from dom0_lib.images import tarball
+from dom0_lib.storage import publication
+from dom0_lib.storage import sr
+from dom0_lib.storage import staging
+from dom0_lib.system import pipeline
+from dom0_lib.toolstack import task_watch
+
+# Made on the fly by the cloud; old images may carry one.
+_IGNORED_NAME = 'swap.vhd'
+# Pieces that wait between two threads: at most 256 KiB each before inflating, 1 MiB after.
+_COMPRESSED_DEPTH = 8
+_INFLATED_DEPTH = 4
+_MAX_RESTARTS = 2
+# Bytes of what does not show at its beginning how large it may be: a few of them inflate to any number.
+_MAX_UNJUDGED_BYTES = 64 * 1024 * 1024
+# The backup footer, and the header, which every known writer puts behind it.
+_BEGINNING_BYTES = vhd.FOOTER_SIZE + vhd.HEADER_SIZE
+
+
+def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version, task):
+    """Import an image as a new VDI; the caller scans the SR afterwards.
+
+    The image is a tar archive, gzip or plain, of a VHD chain.  uuid_stack is consumed from its end, leaf first.
+    Returns {'root': {'uuid': the leaf's uuid}}.
+    Raises errors.RetryableError, errors.ImageNotFound, errors.InvalidImage, errors.UnsafeImage, errors.StorageError.
+    """
+    chosen = settings.load()
+    os.nice(chosen.nice)
+    repository = publication.open_repository(session_ref, sr_path, uuid_stack)
+    with task_watch.Watch(session_ref, task) as watch:
+        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
+        for _ in range(_MAX_RESTARTS + 1):
+            try:
+                uuid = _download_once(image, repository, uuid_stack, chosen, watch)
+                log.info('downloaded image %s as VDI %s', image_id, uuid)
+                return {'root': {'uuid': uuid}}
+            except glance_api.RangeIgnored as error:
+                log.info('image %s begins again: %s', image_id, error)
+    raise errors.RetryableError('the connection broke %d times, and the service cannot continue a download' % (_MAX_RESTARTS + 1))
+
+
+def _download_once(image, repository, uuid_stack, chosen, watch):
+    with staging.Area(repository.path, chosen.reserve_bytes) as area:
+        archive = _Archive(area)
+        with contextlib.closing(image.open_data()) as data:
+            _receive(data, archive, watch)
+        return publication.admit(area, repository, archive.arrange(), uuid_stack, watch.check)
+
+
+class _Archive(object):
+    """The VHDs of an archive, staged under the names they have in it."""
+
+    def __init__(self, area):
+        self._area = area
+        self._names = []
+        self._ignored_bytes = 0
+
+    def open_member(self, name, size_bytes):
+        """A place for a member of the archive, or None for what is not a VHD of the chain."""
+        if name == _IGNORED_NAME:
+            return _Member(name, size_bytes, _Ignored())
+        if not name.endswith('.vhd'):
+            self._ignored_bytes += size_bytes
+            if self._ignored_bytes > _MAX_UNJUDGED_BYTES:
+                raise errors.InvalidImage('the archive has %d bytes in files that are no VHDs' % self._ignored_bytes)
+            return None
+        if '/' in name:
+            raise errors.InvalidImage("VHD '%s' is not at the top of the archive" % name)
+        if name in self._names:
+            raise errors.UnsafeImage("the archive has '%s' twice" % name)
+        if len(self._names) == vhd_chain.MAX_LENGTH:
+            raise errors.UnsafeImage('the archive has more than %d VHDs' % vhd_chain.MAX_LENGTH)
+        self._names.append(name)
+        return _Member(name, size_bytes, self._area.create(name, size_bytes))
+
+    def arrange(self):
+        """The names in order, leaf first."""
+        return vhd_chain.arrange(self._names)
+
+
+class _Member(object):
+    """A VHD as it arrives: refused as soon as its beginning shows that it claims less than the archive has for it."""
+
+    def __init__(self, name, size_bytes, staged):
+        self._name = name
+        self._size_bytes = size_bytes
+        self._staged = staged
+        self._beginning = b''
+
+    def write(self, view):
+        if len(self._beginning) < _BEGINNING_BYTES:
+            self._beginning += view[:_BEGINNING_BYTES - len(self._beginning)].tobytes()
+            if len(self._beginning) == _BEGINNING_BYTES:
+                self._judge()
+        self._staged.write(view)
+
+    def _judge(self):
+        footer = vhd.Footer.parse(self._beginning)
+        header = vhd.Header.parse(self._beginning[vhd.FOOTER_SIZE:])
+        if footer.intact:
+            disk_bytes = footer.current_size
+        elif header.cookie == vhd.HEADER_COOKIE and header.checksum_correct:
+            # A damaged copy claims nothing; the one at the end may repair it.
+            disk_bytes = header.max_bat_entries * vhd.BLOCK_SIZE
+        elif self._size_bytes > _MAX_UNJUDGED_BYTES:
+            raise errors.InvalidImage("VHD '%s' does not begin as a dynamic disk; convert it to one" % self._name)
+        else:
+            return
+        if self._size_bytes > vhd_check.largest_file(disk_bytes):
+            raise errors.UnsafeImage("VHD '%s' has %d bytes, more than a disk of %d bytes needs" % (
+                self._name, self._size_bytes, disk_bytes))
+
+    def finish(self):
+        self._staged.finish()
+
+
+class _Ignored(object):
+    """Takes the data of a member that is not kept."""
+
+    def write(self, view):
+        pass
+
+    def finish(self):
+        pass
+
+
+def _receive(data, archive, watch):
+    """Stream the image's data into the archive's files, and compare their digest.
+
+        this thread             thread               thread
+        socket, digest  ->      inflate      ->      tar, files
+    """
+    reader = tarball.Reader(archive.open_member)
+    inflater = gzip_stream.Inflater()
+    unpack = pipeline.Stage(reader.feed, _INFLATED_DEPTH)
+    try:
+        inflate = pipeline.Stage(lambda piece: _put_all(unpack, inflater.feed(piece)), _COMPRESSED_DEPTH)
+        try:
+            damage = _pump(data, inflate, watch)
+            data.verify()
+            if damage:
+                raise damage
+            inflate.close()
+        except BaseException:
+            inflate.abandon()
+            raise
+        inflater.finish()
+        unpack.close()
+        reader.finish()
+    except BaseException:
+        unpack.abandon()
+        raise
+
+
+def _put_all(stage, pieces):
+    for piece in pieces:
+        stage.put(piece)
+
+
+def _pump(data, stage, watch):
+    """Put all data into `stage`; returns the error if they turn out to be damaged.
+
+    Damaged data are read to their end: their digest tells a broken transfer, worth a repetition, from a broken image.
+    """
+    damage = None
+    while True:
+        piece = data.read()
+        if not piece:
+            return damage
+        if data.size_bytes:
+            watch.fraction = data.position / data.size_bytes
+        if not damage:
+            try:
+                stage.put(piece)
+            except errors.UnsafeImage:
+                raise
+            except errors.InvalidImage as error:
+                damage = error
+
+
+def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, properties, api_version, task):
+    """Store a chain of VDIs, leaf first, as the data of an image that waits for them.
+
+    properties become the image's; xenapi_image_compression_level among them (1 to 9) is gzip's.
+    Raises errors.RetryableError, errors.ImageNotFound, errors.StorageError, errors.InvalidImage, errors.PluginError.
+    """
+    level = _compression_level(properties)
+    chosen = settings.load()
+    os.nice(chosen.nice)
+    repository = publication.open_repository(session_ref, sr_path)
+    with task_watch.Watch(session_ref, task) as watch:
+        with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+            with staging.Area(repository.path) as area:
+                chain = vhd_chain.hold(area, repository, vdi_uuids)
+                image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, stillness.check)
+                image.prepare_upload(properties)
+                threads = chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN')
+                with contextlib.closing(image.open_upload(properties)) as request:
+                    size_bytes, md5 = _send(image, request, chain, gzip_stream.Deflater(level), threads, watch)
+        image.verify_upload(size_bytes, md5)
+    log.info('uploaded VDI %s as image %s: %s bytes', vdi_uuids[0], image_id, size_bytes)
+
+
+def sweep(session_ref, sr_path):
+    """Finish or undo what calls that were killed, or lost their power, left in an SR.
+
+    Returns the names of the staging directories that were removed.  Every call for an SR begins with this.
+    """
+    return publication.sweep(sr.locate(session_ref, sr_path))
+
+
+def _compression_level(properties):
+    level = properties.get('xenapi_image_compression_level', '6')
+    if level not in tuple('123456789'):
+        raise errors.ArgumentError('properties', 'xenapi_image_compression_level needs a number from 1 to 9')
+    return int(level)
+
+
+def _pack(chain, watch):
+    """Yield the tar archive of a held chain in pieces."""
+    packed_bytes = 0
+    for name, size_bytes in zip(chain.names, chain.sizes):
+        yield tarball.pack_header(name, size_bytes)
+        for piece in chain.read(name, size_bytes, gzip_stream.BLOCK_BYTES):
+            yield piece
+            packed_bytes += len(piece)
+            watch.fraction = packed_bytes / sum(chain.sizes)
+        yield tarball.padding(size_bytes)
+    yield tarball.END
+
+
+def _send(image, request, chain, deflater, threads, watch):
+    """Send the archive; returns the size and the MD5 of what was sent, when the service has accepted it.
+
+        thread               threads, one per processor       this thread
+        files, tar, CRC  ->  deflate blocks              ->   MD5, socket
+    """
+    digest, size_bytes = hashlib.md5(), 0
+    blocks = pipeline.map_in_order(deflater.deflate, deflater.split(_pack(chain, watch)), threads)
+    with contextlib.closing(blocks):
+        for piece in _frame(deflater, blocks):
+            if not request.send(piece):
+                image.judge_upload(request.read_answer().status)
+                raise errors.PluginError('the service took a part of image %s for all of it; delete the image' % image.image_id)
+            digest.update(piece)
+            size_bytes += len(piece)
+    chain.check_unchanged()
+    try:
+        image.judge_upload(request.finish().status)
+    except errors.RetryableError as error:
+        image.recover_upload(error)
+    return size_bytes, digest.hexdigest()
+
+
+def _frame(deflater, blocks):
+    yield deflater.header
+    for block in blocks:
+        yield block
+    yield deflater.trailer()

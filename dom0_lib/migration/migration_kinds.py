@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of arguments of migration.py; see dom0_lib.call.kinds for what a kind is."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import text_checks
+from dom0_lib.call import kinds
+
+_NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
+_ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
+_MAX_NAME_LENGTH = 253
+_EPHEMERAL = u'_ephemeral_'
+_MAX_EPHEMERAL_DIGITS = 3
+# A chain of an image has no more files either.
+_MAX_PLACE = 15
+# XAPI's own, where callers take the host from its URL: they say nothing about ssh.
+_XAPI_PORTS = (80, 443)
+
+
+def is_label(text):
+    """Whether a text names an instance's disk: <uuid>, or <uuid>_ephemeral_<n> with n from 1 on."""
+    uuid, separator, number = text.partition(_EPHEMERAL)
+    if not kinds.is_uuid(uuid):
+        return False
+    return not separator or (text_checks.to_number(number, _MAX_EPHEMERAL_DIGITS) is not None and number[0] != u'0')
+
+
+def _check_label(value):
+    if not isinstance(value, compat.text_type) or not is_label(value):
+        raise ValueError('needs <uuid> or <uuid>_ephemeral_<n>')
+    return value
+
+
+def _check_host(value):
+    """(name or address, ssh's port or None)."""
+    if not isinstance(value, compat.text_type):
+        raise ValueError('needs text')
+    name, port = _split_host(value)
+    # Whatever begins with a dash would be an option of ssh.
+    characters = _ADDRESS_CHARACTERS if u':' in name else _NAME_CHARACTERS
+    if not 0 < len(name) <= _MAX_NAME_LENGTH or name[0] in u'-.' or not characters.issuperset(name):
+        raise ValueError('needs a name, an address of IPv4, or one of IPv6, and no more than a port after it')
+    if port is None:
+        return name, None
+    number = text_checks.to_number(port, 5)
+    if number is None or not 0 < number < 65536:
+        raise ValueError('has a port that is not a number from 1 to 65535')
+    return name, None if number in _XAPI_PORTS else number
+
+
+def _split_host(text):
+    if text.startswith(u'['):
+        name, bracket, rest = text[1:].partition(u']')
+        if not bracket or u':' not in name or rest and rest[0] != u':':
+            raise ValueError('has a broken IPv6 address')
+        return name, rest[1:] if rest else None
+    if text.count(u':') > 1:
+        return text, None
+    name, colon, port = text.partition(u':')
+    return name, port if colon else None
+
+
+def _check_place(value):
+    if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
+        raise ValueError('needs a number')
+    number = text_checks.to_number(value, 2)
+    if number is None or number > _MAX_PLACE:
+        raise ValueError('needs a number from 0, the leaf, to %d' % _MAX_PLACE)
+    return number
+
+
+LABEL = kinds.Kind(_check_label)
+HOST = kinds.Kind(_check_host)
+PLACE = kinds.Kind(_check_place)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's disks from the SR of one host into that of another.
+
+    this host                                        the other
+    transfer: <SR>/<uuid>.vhd, held still  --rsync-->  /images/instance<label>/<n>.vhd
+              1.vhd and on while the guest runs,
+              0.vhd, the leaf, when it is down
+                                                     receive: checked, relinked, published; the directory goes
+"""
+
+from __future__ import absolute_import, division
+
+import os
+
+from dom0_lib import errors
+from dom0_lib import faults
+from dom0_lib import log
+from dom0_lib import settings
+from dom0_lib.disks import vhd_chain
+from dom0_lib.migration import arrivals
+from dom0_lib.migration import rsync
+from dom0_lib.storage import publication
+from dom0_lib.storage import staging
+from dom0_lib.toolstack import task_watch
+from dom0_lib.toolstack import this_host
+from dom0_lib.toolstack import xapi
+
+_LOCAL_NAMES = ('localhost', '127.0.0.1', '::1')
+
+
+def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task):
+    """Send the VHD of one VDI to another host, to become the `seq_num`-th of the chain that arrives there; the leaf has 0.
+
+    host: (name or address, ssh's port or None)
+    A transfer that was interrupted continues where it stopped when it is repeated.
+    Raises errors.RetryableError, errors.StorageError, errors.PluginError.
+    """
+    chosen = settings.load()
+    os.nice(chosen.nice)
+    repository = publication.open_repository(session_ref, sr_path)
+    target = None if _is_this_host(session_ref, host[0]) else host
+    name = arrivals.name_file(seq_num)
+    with task_watch.Watch(session_ref, task) as watch:
+        with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+            with staging.Area(repository.path) as area:
+                held = vhd_chain.hold_one(area, repository, vdi_uuid, name)
+                faults.point('transfer.held')
+                sending = rsync.Transfer(arrivals.locate(instance_uuid, target is None), target, chosen, stillness.check)
+                sending.send(area.join(name), watch.report, () if seq_num else _list_stale(repository, vdi_uuid))
+                faults.point('transfer.sent')
+                held.check_unchanged()
+    log.info('sent VDI %s to %s as %s of %s', vdi_uuid, host[0], name, instance_uuid)
+
+
+def _list_stale(repository, leaf_uuid):
+    """What a longer chain of an earlier attempt may have left beside this one."""
+    length = len(vhd_chain.follow(repository, leaf_uuid))
+    return [arrivals.name_file(number) for number in range(length, vhd_chain.MAX_LENGTH)]
+
+
+def _is_this_host(session_ref, name):
+    if name in _LOCAL_NAMES:
+        return True
+    api, host_ref = this_host.find(session_ref, None)
+    with xapi.Errors('cannot ask for the addresses of this host'):
+        names = [api.host.get_address(host_ref), api.host.get_hostname(host_ref)]
+        for record in api.PIF.get_all_records().values():
+            if record['host'] == host_ref:
+                names += [record['IP']] + [address.partition('/')[0] for address in record['IPv6']]
+    return name.lower() in [own.lower() for own in names]
+
+
+def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
+    """Make VDIs of the disks that have arrived for a label; the caller scans the SR afterwards.
+
+    uuid_stack is consumed from its end, leaf first.  Returns {'root': {'uuid': the leaf's uuid}}.
+    What is refused is removed, as the next migration begins anew; after any other error the call can be repeated.
+    Raises errors.InvalidImage, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
+    """
+    chosen = settings.load()
+    os.nice(chosen.nice)
+    repository = publication.open_repository(session_ref, sr_path, uuid_stack)
+    with task_watch.Watch(session_ref, task) as watch:
+        with arrivals.Arrival(instance_uuid) as arrival:
+            try:
+                uuid = _admit(arrival, repository, uuid_stack, chosen, watch)
+            except errors.InvalidImage as error:
+                faults.point('arrival.refused')
+                arrival.discard()
+                raise type(error)('what has arrived in %s was refused and removed: %s' % (arrivals.directory(instance_uuid), error))
+            arrival.clear()
+    log.info('received %s as VDI %s', instance_uuid, uuid)
+    return {'root': {'uuid': uuid}}
+
+
+def _admit(arrival, repository, uuid_stack, chosen, watch):
+    with staging.Area(repository.path, chosen.reserve_bytes) as area:
+        names = arrival.list()
+        vhd_chain.take_uuids(uuid_stack, names)  # before a long copy, not after it
+        origins = arrival.bring(area, names, watch.report)
+        return publication.admit(area, repository, names, uuid_stack, watch.check, origins)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dom0's packet filter tables, read and restored."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import errors
+from dom0_lib.network import command_words
+from dom0_lib.network import net_filters
+from dom0_lib.system import proc
+
+_SAVE = ('iptables-save', 'ip6tables-save')
+_RESTORE = ('iptables-restore', 'ip6tables-restore')
+# Restoring waits for who else has the tables.
+_DEADLINE_S = 60
+_MAX_OUTPUT_BYTES = 8 << 20
+_SHOWN_CHARACTERS = 60
+
+
+def run(_session_ref, cmd_args, process_input):
+    """Run iptables-save or iptables-restore, as dom0_lib.network.net_filters allows them: {'out': what it printed, 'err': ''}.
+
+    cmd_args: list of printable texts; process_input: tables to restore, bytes, or None
+    Raises errors.ArgumentError before anything is run, errors.CommandFailed.
+    """
+    if cmd_args[0] not in _SAVE + _RESTORE:
+        raise errors.ArgumentError('cmd_args', 'needs one of %s as its program' % ', '.join(_SAVE + _RESTORE))
+    _check('cmd_args', cmd_args, b'')
+    if process_input:
+        if cmd_args[0] not in _RESTORE:
+            raise errors.ArgumentError('process_input', 'goes with %s alone' % ' and '.join(_RESTORE))
+        _check('process_input', cmd_args, process_input)
+    completed = proc.run(cmd_args, _DEADLINE_S, input_data=process_input or b'', max_output_bytes=_MAX_OUTPUT_BYTES)
+    return {'out': completed.output, 'err': ''}
+
+
+def _check(argument, argv, data):
+    try:
+        net_filters.check(argv, data)
+    except command_words.Refused as refused:
+        shown = ''.join(c for c in str(refused) if ' ' <= c <= '~')[:_SHOWN_CHARACTERS]
+        raise errors.ArgumentError(argument, 'has what is not allowed: %s' % shown)

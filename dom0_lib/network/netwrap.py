@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that neutron's agents, which run in a guest, need run in dom0."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import log
+from dom0_lib import settings
+from dom0_lib.call import policy
+from dom0_lib.network import command_words
+from dom0_lib.network import net_filters
+from dom0_lib.system import proc
+
+# neutron compares the whole message with these, and makes exit codes of rootwrap's of them (xenapi_root_helper.py).
+_UNAUTHORIZED = 'Unauthorized command'
+_NOT_FOUND = 'Executable not found'
+_MAX_OUTPUT_BYTES = 4 << 20
+
+
+def run_command(_session_ref, cmd, cmd_input):
+    """Run a command if dom0_lib.network.net_filters and the settings of this host allow it.
+
+    cmd: list of printable texts; cmd_input: bytes for its stdin, or None
+    Returns {'returncode': int, 'out': text, 'err': text}: an exit status is no error.  In the texts a byte that is not part of
+    UTF-8 is U+DC00 and its value.
+    Raises errors.Denied; errors.CommandNotFound; errors.CommandFailed after the deadline, and for more output than 4 MiB.
+    """
+    chosen = settings.load()
+    try:
+        net_filters.check(cmd, cmd_input or b'')
+        if not any(policy.matches(pattern, ' '.join(cmd)) for pattern in chosen.commands):
+            raise command_words.Refused('the settings of this host')
+    except command_words.Refused as refused:
+        log.warning('refused to run %s: %s', ' '.join(cmd), refused)
+        raise errors.Denied(_UNAUTHORIZED)
+    try:
+        completed = proc.run(cmd, chosen.command_timeout_s, ok_statuses=None, input_data=cmd_input or b'',
+                             max_output_bytes=_MAX_OUTPUT_BYTES)
+    except errors.CommandNotFound:
+        raise errors.CommandNotFound(cmd[0], _NOT_FOUND)
+    return {'returncode': completed.status, 'out': compat.text_of_bytes(completed.output_bytes),
+            'err': compat.text_of_bytes(completed.error_bytes)}

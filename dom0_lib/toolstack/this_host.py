@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host that this process runs on, as XAPI knows it."""
+
+from __future__ import absolute_import, division
+
+from dom0_lib import compat
+from dom0_lib import errors
+from dom0_lib import paths
+from dom0_lib.call import kinds
+from dom0_lib.toolstack import xapi
+
+_UUID_KEY = 'INSTALLATION_UUID'
+_CONTROL_DOMAIN_KEY = 'CONTROL_DOMAIN_UUID'
+
+
+def read_uuid():
+    """The uuid of this host, from where XAPI has it.  Raises errors.PluginError."""
+    return _read(_UUID_KEY)
+
+
+def find_control_domain(session_ref):
+    """(XAPI, reference of the VM that is this dom0).  Raises errors.PluginError, and what xapi.Errors raises."""
+    uuid = _read(_CONTROL_DOMAIN_KEY)
+    with xapi.Errors('cannot find the control domain'):
+        api = xapi.connect(session_ref).xenapi
+        return api, api.VM.get_by_uuid(uuid)
+
+
+def _read(key):
+    try:
+        with open(paths.locate(paths.INVENTORY), 'rb') as source:
+            lines = source.read().decode('utf-8', 'replace').splitlines()
+    except EnvironmentError as error:
+        raise errors.PluginError('cannot read %s: %s' % (paths.INVENTORY, compat.to_text(error)))
+    for line in lines:
+        name, _, value = line.partition('=')
+        uuid = value.strip().strip('\'"')
+        if name.strip() == key and kinds.is_uuid(uuid):
+            return uuid
+    raise errors.PluginError('%s has no %s' % (paths.INVENTORY, key))
+
+
+def find(session_ref, host_uuid):
+    """(XAPI, reference of this host); `host_uuid` is what the caller takes this host for, or None.
+
+    Raises errors.ArgumentError if that is another host, and what xapi.Errors raises.
+    """
+    uuid = read_uuid()
+    if host_uuid not in (None, uuid):
+        # To act on the wrong host is worse than not to act.
+        raise errors.ArgumentError('host_uuid', 'is not this host, which is %s: call the plug-in on that one' % uuid)
+    with xapi.Errors('cannot find this host'):
+        api = xapi.connect(session_ref).xenapi
+        return api, api.host.get_by_uuid(uuid)

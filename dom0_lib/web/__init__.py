@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP, spoken by code of our own: a connection with deadlines, and a client."""

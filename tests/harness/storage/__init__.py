@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The storage manager of a simulated host: SRs, locks, garbage collection, VBDs."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SR and VDI messages: the database follows what the files of the SR say."""
+
+import os
+import uuid
+
+from tests.harness.storage.repository import Repository
+from tests.harness.xapi.failures import Failure
+from tests.harness.xapi.messages import convert, message
+from tests.harness.xapi.schema import CLASSES
+
+
+class Storage(object):
+
+    def __init__(self, database, clock):
+        self._database = database
+        self._clock = clock
+        self._repositories = {}
+
+    def add_repository(self, host, name):
+        """A new local SR of `host`, plugged. Returns its reference."""
+        sr_uuid = str(uuid.uuid4())
+        path = host.dom0.locate("/var/run/sr-mount/%s" % sr_uuid)
+        os.mkdir(path)
+        ref = self._database.create("SR", uuid=sr_uuid, name_label=name, physical_size=1 << 40,
+                                    other_config={"i18n-key": "local-storage", "i18n-original-value-name_label": name},
+                                    allowed_operations=["vdi_create", "vdi_destroy", "vdi_snapshot", "vdi_clone", "scan"])
+        self._database.create("PBD", host=host.ref, SR=ref, currently_attached=True,
+                              device_config={"device": "/dev/disk/by-id/harness-%s-part3" % sr_uuid[:8]})
+        self._repositories[ref] = Repository(sr_uuid, path, host.dom0, host.sm_locks)
+        return ref
+
+    def repository(self, sr_ref):
+        """Raises Failure HANDLE_INVALID."""
+        self._database.get("SR", sr_ref, "uuid")
+        return self._repositories[sr_ref]
+
+    def disk_of(self, vdi_ref):
+        """The repository of a VDI and the VDI's uuid. Raises Failure."""
+        vdi = self._database.record("VDI", vdi_ref)
+        return self.repository(vdi["SR"]), vdi["uuid"]
+
+    @message("SR.scan", "ref", role="vm-power-admin", has_async=True)
+    def scan(self, context, sr_ref):
+        repository = self.repository(sr_ref)
+        if not any(self._database.get("PBD", pbd, "currently_attached") for pbd in self._database.refs("PBD", SR=sr_ref)):
+            raise Failure("SR_HAS_NO_PBDS", sr_ref)
+        disks = repository.scan()
+        known = {self._database.get("VDI", ref, "uuid"): ref for ref in self._database.refs("VDI", SR=sr_ref)}
+        for name, ref in known.items():
+            if name not in disks:
+                self._forget(ref)
+        parents = set(disk.parent for disk in disks.values())
+        for name, disk in disks.items():
+            fields = _describe_disk(disk, name in parents)
+            if name in known:
+                self._database.update("VDI", known[name], **fields)
+            else:
+                self._database.create("VDI", uuid=name, SR=sr_ref, location=name, name_label="base copy" if disk.is_hidden else "",
+                                      allowed_operations=["clone", "copy", "snapshot", "destroy"], **fields)
+        self._database.update("SR", sr_ref, physical_utilisation=sum(disk.physical_size for disk in disks.values()),
+                              virtual_allocation=sum(disk.virtual_size for disk in disks.values() if not disk.is_hidden))
+
+    def _forget(self, vdi_ref):
+        for vbd in self._database.refs("VBD", VDI=vdi_ref):
+            self._database.destroy("VBD", vbd)
+        self._database.destroy("VDI", vdi_ref)
+
+    @message("SR.update", "ref", role="pool-operator", has_async=True)
+    def update(self, context, sr_ref):
+        self.repository(sr_ref)
+
+    @message("VDI.create", "record", role="vm-admin", has_async=True)
+    def create(self, context, record):
+        fields = read_constructor("VDI", record, ("SR", "virtual_size", "type", "sharable", "read_only", "other_config"))
+        repository = self.repository(fields["SR"])
+        name = repository.create_disk(fields["virtual_size"])
+        self.scan(context, fields["SR"])
+        ref = self._database.ref_by_uuid("VDI", name)
+        fields = {field: value for field, value in fields.items()
+                  if field in ("name_label", "name_description", "type", "sharable", "read_only", "other_config", "tags")}
+        self._database.update("VDI", ref, **fields)
+        return ref
+
+    @message("VDI.destroy", "ref", role="vm-admin", has_async=True)
+    def destroy(self, context, vdi_ref):
+        repository, name = self.disk_of(vdi_ref)
+        vdi = self._database.record("VDI", vdi_ref)
+        if any(self._database.get("VBD", vbd, "currently_attached") for vbd in vdi["VBDs"]):
+            raise Failure("VDI_IN_USE", vdi_ref, "destroy")
+        if not vdi["managed"]:
+            raise Failure("VDI_NOT_MANAGED", vdi_ref)
+        repository.delete_disk(name)
+        self._forget(vdi_ref)
+
+    @message("VDI.forget", "ref", role="vm-admin", has_async=True)
+    def forget(self, context, vdi_ref):
+        self.disk_of(vdi_ref)
+        self._forget(vdi_ref)
+
+    @message("VDI.snapshot", "ref", "map", required=1, role="vm-admin", has_async=True)
+    def snapshot(self, context, vdi_ref, driver_params=None):
+        return self._snapshot(context, vdi_ref, is_a_snapshot=True, snapshot_of=vdi_ref,
+                              snapshot_time=self._clock.timestamp())
+
+    @message("VDI.clone", "ref", "map", required=1, role="vm-admin", has_async=True)
+    def clone(self, context, vdi_ref, driver_params=None):
+        return self._snapshot(context, vdi_ref)
+
+    def _snapshot(self, context, vdi_ref, **fields):
+        repository, name = self.disk_of(vdi_ref)
+        vdi = self._database.record("VDI", vdi_ref)
+        snapshot = repository.snapshot_disk(name)
+        self.scan(context, vdi["SR"])
+        ref = self._database.ref_by_uuid("VDI", snapshot)
+        self._database.update("VDI", ref, name_label=vdi["name_label"], name_description=vdi["name_description"], **fields)
+        return ref
+
+
+def _describe_disk(disk, has_children):
+    sm_config = {"image-format": "raw" if disk.is_raw else "vhd"}
+    if disk.parent:
+        sm_config["vhd-parent"] = disk.parent
+    return {"virtual_size": disk.virtual_size, "physical_utilisation": disk.physical_size, "managed": not disk.is_hidden,
+            "read_only": has_children, "sm_config": sm_config}
+
+
+def read_constructor(class_name, record, required):
+    """The fields that <class>.create was given, converted. Raises Failure for missing ones and wrong types.
+
+    What the class does not have is ignored, as XAPI ignores it.
+    """
+    for name in required:
+        if name not in record:
+            raise Failure("INTERNAL_ERROR", 'Server_helpers.Dispatcher_FieldNotFound("%s")' % name)
+    fields = CLASSES[class_name].fields
+    return {name: convert(fields[name].kind, value) for name, value in record.items() if name in fields}

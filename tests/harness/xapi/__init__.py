@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated XAPI: messages, database, sessions, tasks, and its doors."""

@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""The simulated host and the image service, as fixtures."""
-
-from tests.harness.fixtures import *  # noqa: F401,F403
-from tests.integration.downloads import cloud, nothing_is_left  # noqa: F401
-from tests.integration.virtual_network import network, network_pool  # noqa: F401

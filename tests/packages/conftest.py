@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated host and the image service, as fixtures."""
+
+from tests.harness.fixtures import *  # noqa: F401,F403

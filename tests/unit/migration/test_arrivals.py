@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/images: which files are a chain, and which may be removed.  (With plug-ins: tests/calls/migration/test_arrivals.py.)"""
+
+from __future__ import absolute_import, division
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dom0_lib import errors
+from dom0_lib.disks import vhd_chain
+from dom0_lib.migration import arrivals
+from dom0_lib.storage import staging
+
+LABEL = '11111111-0000-4000-8000-000000000000'
+HOLDER = """
+import fcntl, sys
+owner = open(sys.argv[1], 'w+')
+fcntl.lockf(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+sys.stdout.write('held\\n')
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+class Images(object):
+    """/images below `root`, with one label's directory, `path`."""
+
+    def __init__(self, root):
+        self.top = root.join('images')
+        self.path = self.top.join('instance' + LABEL).ensure(dir=True)
+
+    def add(self, *names):
+        for name in names:
+            self.path.join(name).write_binary(name.encode('ascii'), ensure=True)
+
+    def list(self):
+        return sorted(path.basename for path in self.path.listdir())
+
+    def origins(self, *names):
+        return [(os.lstat(str(self.path.join(name))).st_ino, 'instance%s/%s' % (LABEL, name)) for name in names]
+
+
+@pytest.fixture
+def images(tmpdir, monkeypatch):
+    monkeypatch.setenv('DOM0_ROOT', str(tmpdir))
+    return Images(tmpdir)
+
+
+def list_chain():
+    with arrivals.Arrival(LABEL) as arrival:
+        return arrival.list()
+
+
+@pytest.mark.parametrize('count', [1, 2, vhd_chain.MAX_LENGTH])
+def test_a_chain(images, count):
+    names = ['%d.vhd' % number for number in range(count)]
+    images.add(*names)
+    images.add('.0.vhd.Xy12', '.dom0-plugins-partial/.keep')
+    images.path.join('.dom0-plugins-partial', '.keep').remove()
+    assert list_chain() == names
+
+
+@pytest.mark.parametrize('names', [
+    [], ['1.vhd'], ['0.vhd', '2.vhd'], ['0.vhd', 'x'], ['0.vhd', '00.vhd'], ['0.vhd', '1.vhd.tmp'], ['0.vhd', '.dom0-plugins-partial/1.vhd'],
+    ['%d.vhd' % number for number in range(vhd_chain.MAX_LENGTH + 1)]])
+def test_what_is_no_chain(images, names):
+    images.add(*names)
+    with pytest.raises(errors.InvalidImage):
+        list_chain()
+
+
+def test_nothing_has_arrived(images):
+    images.path.remove()
+    with pytest.raises(errors.StorageError) as caught:
+        list_chain()
+    assert 'nothing has arrived: there is no directory /images/instance' + LABEL in str(caught.value)
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: path.write(b''), lambda path: os.symlink(str(path.join('..', 'elsewhere').ensure(dir=True)), str(path)),
+    lambda path: os.symlink('nowhere', str(path))], ids=['file', 'link', 'dangling link'])
+def test_what_is_no_directory(images, make):
+    images.path.remove()
+    make(images.path)
+    with pytest.raises(errors.UnsafeImage):
+        list_chain()
+
+
+def test_one_call_at_a_time(images):
+    images.add('0.vhd')
+    holder = subprocess.Popen([sys.executable, '-c', HOLDER, str(images.path.join('owner'))],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b'held\n'
+        with pytest.raises(errors.RetryableError):
+            list_chain()
+        # One that a living call has is not abandoned, however old.
+        assert arrivals.list_abandoned(-3600) == []
+    finally:
+        holder.communicate()
+    assert list_chain() == ['0.vhd']
+    assert arrivals.list_abandoned(-3600) == ['instance' + LABEL]
+
+
+def test_what_is_abandoned(images):
+    """By the newest of its files, whatever the directory's own age."""
+    images.add('0.vhd', '1.vhd')
+    images.top.join('other').ensure(dir=True)
+    images.top.join('instance-file').write(b'')
+    for path in (images.path.join('0.vhd'), images.path.join('1.vhd'), images.path):
+        os.utime(str(path), (1, 1))
+    assert arrivals.list_abandoned(3600) == ['instance' + LABEL]
+    images.path.join('1.vhd').setmtime()
+    assert arrivals.list_abandoned(3600) == []
+    images.path.join('1.vhd').setmtime(1)
+    images.path.setmtime()
+    assert arrivals.list_abandoned(3600) == []
+
+
+def test_files_are_brought(images, tmpdir):
+    images.add('0.vhd', '1.vhd')
+    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir)) as area:
+        origins = arrival.bring(area, arrival.list(), lambda fraction: None)
+        assert origins == images.origins('0.vhd', '1.vhd')
+        assert os.path.samefile(area.join('1.vhd'), str(images.path.join('1.vhd')))
+        assert [arrivals.count_names(inode, origins) for inode, _ in origins] == [1, 1]
+        assert arrivals.count_names(0, origins) == 0
+
+
+def test_files_are_copied_from_elsewhere(images, tmpdir, monkeypatch):
+    images.add('0.vhd', '1.vhd')
+
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    monkeypatch.setattr(os, 'link', refuse)
+    fractions = []
+    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir)) as area:
+        assert arrival.bring(area, arrival.list(), fractions.append) == images.origins('0.vhd', '1.vhd')
+    assert fractions == [0.5, 1]
+
+
+def test_what_has_become_vdis_is_forgotten(images):
+    images.add('0.vhd', '1.vhd', 'owner')
+    origins = images.origins('0.vhd', '1.vhd')
+    arrivals.forget(origins[:1])
+    assert images.list() == ['1.vhd', 'owner']
+    arrivals.forget(origins)
+    assert not images.path.check()
+    arrivals.forget(origins)
+
+
+def test_what_has_come_since_is_not_forgotten(images):
+    images.add('0.vhd', '1.vhd')
+    origins = images.origins('0.vhd', '1.vhd')
+    images.path.join('new').write(b'new')
+    images.path.join('new').rename(images.path.join('1.vhd'))
+    arrivals.forget(origins)
+    assert images.list() == ['1.vhd']
+
+
+@pytest.mark.parametrize('name', [
+    'instance%s/owner', 'instance%s/16.vhd', 'instance%s/../x/0.vhd', 'instance%s/0.vhd/', 'elsewher%s/0.vhd', 'instance/0.vhd', '../0.vhd',
+    'instance../0.vhd', 'instance%s'])
+def test_a_journal_can_name_nothing_else(images, name):
+    """It comes from the SR, where others write, too."""
+    name = name.replace('%s', LABEL)
+    for path in ('instance%s/owner' % LABEL, 'instance%s/16.vhd' % LABEL, 'x/0.vhd', 'elsewher%s/0.vhd' % LABEL, 'instance/0.vhd', '../0.vhd'):
+        images.top.join(path).write(b'x', ensure=True)
+    before = sorted(str(path) for path in images.top.join('..').visit())
+    found = [os.lstat(str(path)).st_ino for path in images.top.join('..').visit()]
+    arrivals.forget([(inode, name) for inode in found])
+    assert sorted(str(path) for path in images.top.join('..').visit()) == before
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_followed(images):
+    images.add('0.vhd')
+    origins = images.origins('0.vhd')
+    images.path.rename(images.top.join('elsewhere'))
+    os.symlink('elsewhere', str(images.path))
+    arrivals.forget(origins)
+    assert images.top.join('elsewhere', '0.vhd').check()
+    assert arrivals.count_names(origins[0][0], origins) == 0
+
+
+@pytest.mark.parametrize('names, stays', [([], False), (['owner', '.0.vhd.Xy12', '.dom0-plugins-partial/x'], False), (['0.vhd'], True)])
+def test_a_directory_is_cleared_unless_something_has_come(images, names, stays):
+    images.add(*names)
+    with arrivals.Arrival(LABEL) as arrival:
+        arrival.clear()
+    assert images.path.check() is stays
+
+
+def test_what_is_refused_is_discarded(images):
+    images.add('0.vhd', 'x', '.0.vhd.Xy12', 'a directory/x')
+    with arrivals.Arrival(LABEL) as arrival:
+        arrival.discard()
+        arrival.discard()
+    assert not images.path.check() and images.top.check()
