@@ -14,8 +14,8 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import settings
+from dom0_lib import text_checks
 from dom0_lib.boot import boot_directory
-from dom0_lib.call import kinds
 from dom0_lib.devices import block_device
 from dom0_lib.devices import vbd
 from dom0_lib.system import sparse_file
@@ -172,7 +172,7 @@ def _list_files(directory):
     """{name: os.lstat result} of the files that are named by a uuid."""
     files = {}
     for name in os.listdir(directory.path):
-        if kinds.is_uuid(compat.to_text(name)):
+        if text_checks.is_uuid(compat.to_text(name)):
             try:
                 status = os.lstat(directory.join(name))
             except EnvironmentError as error:

@@ -14,13 +14,11 @@ from dom0_lib import text_checks
 
 # XAPI clients such as os-xenapi add the host's uuid to every call.
 _ALWAYS_IGNORED = frozenset(['host_uuid'])
-_HEX_DIGITS = frozenset('0123456789abcdef')
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _HEADER_NAME_CHARACTERS = _NAME_CHARACTERS - frozenset('.')
 # Headers that frame the request or address it: a caller's copy could smuggle a second request past a proxy.
 _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade',
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
-_UUID_DASHES = (8, 13, 18, 23)
 _MAX_SHOWN = 60
 _TRUTHS = {u'true': True, u'false': False, True: True, False: False}
 # XAPI lets 128 KiB arrive; this is what a caller may make of them.
@@ -139,23 +137,8 @@ def _show(value):
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + u'...'
 
 
-def _check_text(value):
-    if not isinstance(value, compat.text_type):
-        raise ValueError('needs text')
-    if not value:
-        raise ValueError('is empty')
-    return value
-
-
-def is_uuid(text):
-    """Whether a text is a uuid as XAPI writes it."""
-    digits = text.replace(u'-', u'')
-    return (len(text) == 36 and len(digits) == 32 and _HEX_DIGITS.issuperset(digits)
-            and all(text[place] == u'-' for place in _UUID_DASHES))
-
-
 def _check_uuid(value):
-    if not is_uuid(_check_text(value)):
+    if not text_checks.is_uuid(text_checks.require(value)):
         raise ValueError('needs a uuid in lower case')
     return value
 
@@ -170,33 +153,10 @@ def _check_uuid_list(value):
 
 
 def _check_image_id(value):
-    value = _check_text(value)
+    value = text_checks.require(value)
     if len(value) > 255 or not _NAME_CHARACTERS.issuperset(value) or value[0] in u'.-':
         raise ValueError('needs an image id: letters, digits, "-", "_", "."')
     return value
-
-
-def _check_endpoint(value):
-    value = _check_text(value)
-    scheme, separator, rest = value.partition(u'://')
-    if scheme not in (u'http', u'https') or not separator:
-        raise ValueError('needs a URL that begins with http:// or https://')
-    if any(not u'!' <= c <= u'~' or c in u'?#@\\' for c in rest):
-        raise ValueError('needs scheme://host[:port][/prefix] and nothing else')
-    netloc = rest.partition(u'/')[0]
-    if netloc.startswith(u'['):
-        host, bracket, port = netloc[1:].partition(u']')
-        if not bracket or (port and port[0] != u':'):
-            raise ValueError('has a broken IPv6 address')
-        port = port[1:] if port else None
-    else:
-        host, colon, port = netloc.partition(u':')
-        port = port if colon else None
-    if not host:
-        raise ValueError('names no host')
-    if port is not None and not 0 < (text_checks.parse_number(port, 5) or 0) < 65536:
-        raise ValueError('has a port that is not a number from 1 to 65535')
-    return value.rstrip(u'/')
 
 
 def _check_headers(value):
@@ -238,7 +198,7 @@ def _check_line(text, name):
 
 
 def _check_task(value):
-    value = _check_text(value)
+    value = text_checks.require(value)
     prefix, colon, name = value.partition(u':')
     if prefix != u'OpaqueRef' or not 0 < len(name) <= 100 or not _NAME_CHARACTERS.issuperset(name):
         raise ValueError('needs the reference of a task: OpaqueRef:...')
@@ -259,7 +219,7 @@ def _check_dom_id(value):
 
 
 def _check_config_key(value):
-    value = _check_text(value)
+    value = text_checks.require(value)
     if len(value) > 255 or not _NAME_CHARACTERS.issuperset(value):
         raise ValueError('needs the name of a setting: letters, digits, "-", "_", "."')
     return value
@@ -272,7 +232,7 @@ def _check_api_version(value):
 
 
 def _check_sr_path(value):
-    value = _check_text(value)
+    value = text_checks.require(value)
     path = value.rstrip(u'/')
     # In XAPI's empty environment Python 2.7 and 3.6 cannot encode the name of a file that is not ASCII.
     if not path.startswith(u'/') or u'..' in path.split(u'/') or not all(u' ' <= c <= u'~' for c in path):
@@ -310,7 +270,7 @@ def _check_deflated_input(value):
     mark = b'.'  # left over if the stream before it is whole: Python 2 has no other way to know
     inflater = zlib.decompressobj()
     try:
-        data = inflater.decompress(binascii.a2b_base64(_check_text(value).encode('ascii')) + mark, _MAX_INFLATED_BYTES + 1)
+        data = inflater.decompress(binascii.a2b_base64(text_checks.require(value).encode('ascii')) + mark, _MAX_INFLATED_BYTES + 1)
     except (zlib.error, binascii.Error, UnicodeError):
         raise ValueError('needs what zlib has deflated, in base64')
     if len(data) > _MAX_INFLATED_BYTES:
@@ -323,7 +283,7 @@ def _check_deflated_input(value):
 UUID = Kind(_check_uuid)
 UUID_LIST = Kind(_check_uuid_list, structured=True)
 IMAGE_ID = Kind(_check_image_id)
-ENDPOINT = Kind(_check_endpoint)
+ENDPOINT = Kind(text_checks.check_url)
 HEADERS = Kind(_check_headers, structured=True, secret=True)
 API_VERSION = Kind(_check_api_version)
 SR_PATH = Kind(_check_sr_path)

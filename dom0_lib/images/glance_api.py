@@ -11,7 +11,6 @@ from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import text_checks
-from dom0_lib.call import kinds
 from dom0_lib.web import connection
 from dom0_lib.web import http_client
 
@@ -304,7 +303,7 @@ def _make_options(chosen, check):
     proxy = None
     if chosen.proxy:
         try:
-            proxy = connection.Url(kinds.ENDPOINT.check(chosen.proxy))
+            proxy = connection.Url(text_checks.check_url(chosen.proxy))
         except ValueError as error:
             raise errors.PluginError("%s: 'proxy' in [network] %s" % (paths.SETTINGS, error))
     return connection.Options(

@@ -21,8 +21,8 @@ from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import paths
+from dom0_lib import text_checks
 from dom0_lib.disks import vhd_chain
-from dom0_lib.migration import migration_kinds
 from dom0_lib.migration import rsync
 from dom0_lib.storage import staging
 from dom0_lib.system import sparse_file
@@ -164,7 +164,7 @@ def _locate(origins):
     found = []
     for inode, name in origins:
         parent, _, file_name = name.partition('/')
-        if parent.startswith(_PREFIX) and migration_kinds.is_label(parent[len(_PREFIX):]) and file_name in _FILE_NAMES:
+        if parent.startswith(_PREFIX) and text_checks.is_label(parent[len(_PREFIX):]) and file_name in _FILE_NAMES:
             path = paths.locate('%s/%s' % (paths.IMAGES, name))
             if not os.path.islink(os.path.dirname(path)):
                 found.append((inode, path))

@@ -18,7 +18,7 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import paths
-from dom0_lib.call import kinds
+from dom0_lib import text_checks
 from dom0_lib.migration import arrival_gate
 from dom0_lib.system import durable_file
 
@@ -113,7 +113,7 @@ def _find_owner(line):
     if not words or words[0].startswith(b'#') or not words[-1].startswith(_MARK):
         return None
     uuid = words[-1][len(_MARK):].decode('ascii', 'replace')
-    return uuid if kinds.is_uuid(uuid) else None
+    return uuid if text_checks.is_uuid(uuid) else None
 
 
 def make_admission(uuid, entry):

@@ -10,24 +10,14 @@ from dom0_lib.call import kinds
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
 _MAX_NAME_LENGTH = 253
-_EPHEMERAL = u'_ephemeral_'
-_MAX_EPHEMERAL_DIGITS = 3
 # A chain of an image has no more files either.
 _MAX_PLACE = 15
 # XAPI's own, where callers take the host from its URL: they say nothing about ssh.
 _XAPI_PORTS = (80, 443)
 
 
-def is_label(text):
-    """Whether a text names an instance's disk: <uuid>, or <uuid>_ephemeral_<n> with n from 1 on."""
-    uuid, separator, number = text.partition(_EPHEMERAL)
-    if not kinds.is_uuid(uuid):
-        return False
-    return not separator or (text_checks.to_number(number, _MAX_EPHEMERAL_DIGITS) is not None and number[0] != u'0')
-
-
 def _check_label(value):
-    if not isinstance(value, compat.text_type) or not is_label(value):
+    if not isinstance(value, compat.text_type) or not text_checks.is_label(value):
         raise ValueError('needs <uuid> or <uuid>_ephemeral_<n>')
     return value
 

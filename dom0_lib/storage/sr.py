@@ -7,7 +7,7 @@ import os
 
 from dom0_lib import errors
 from dom0_lib import paths
-from dom0_lib.call import kinds
+from dom0_lib import text_checks
 from dom0_lib.toolstack import xapi
 
 
@@ -36,7 +36,7 @@ def locate(session_ref, sr_path):
     `path` in the device_config of a PBD attached to this host.  Raises errors.StorageError, and what xapi.Errors raises.
     """
     mount, _, uuid = sr_path.rpartition('/')
-    if mount in paths.SR_MOUNTS and kinds.is_uuid(uuid):
+    if mount in paths.SR_MOUNTS and text_checks.is_uuid(uuid):
         root = os.path.realpath(paths.locate(mount))
         path = os.path.realpath(os.path.join(root, uuid))
         if not path.startswith(root + os.sep):

@@ -6,7 +6,7 @@ from __future__ import absolute_import, division
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
-from dom0_lib.call import kinds
+from dom0_lib import text_checks
 from dom0_lib.toolstack import xapi
 
 _UUID_KEY = 'INSTALLATION_UUID'
@@ -35,7 +35,7 @@ def _read(key):
     for line in lines:
         name, _, value = line.partition('=')
         uuid = value.strip().strip('\'"')
-        if name.strip() == key and kinds.is_uuid(uuid):
+        if name.strip() == key and text_checks.is_uuid(uuid):
             return uuid
     raise errors.PluginError('%s has no %s' % (paths.INVENTORY, key))
 

@@ -11,7 +11,6 @@ from __future__ import absolute_import, division
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import text_checks
-from dom0_lib.call import kinds
 from dom0_lib.web import connection
 
 READ_BYTES = 256 * 1024
@@ -48,7 +47,7 @@ def _follow(url, location):
     try:
         joined = compat.import_urlparse().urljoin(url, location).partition('#')[0]
         endpoint, question, query = joined.partition('?')
-        kinds.ENDPOINT.check(compat.to_text(endpoint))
+        text_checks.check_url(compat.to_text(endpoint))
         if not all('!' <= c <= '~' for c in query):
             raise ValueError('has a broken query')
     except ValueError as error:

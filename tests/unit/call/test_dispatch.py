@@ -17,12 +17,13 @@ import pytest
 
 from dom0_lib import compat
 from dom0_lib import errors
+from dom0_lib import text_checks
 from dom0_lib.call import dispatch
 from dom0_lib.call import kinds
 from tests.contract import plugin_host
 from tests.contract import xapi_form
 
-TEXT = kinds.Kind(kinds._check_text)
+TEXT = kinds.Kind(text_checks.require)
 JSON = kinds.Kind(lambda value: value, structured=True)
 
 TABLE = '''\
@@ -54,9 +55,10 @@ CALLS = eval('{%s}' % (TABLE % {'targets': 'tests.unit.call.plugin_targets'}),
              {'Arg': dispatch.Arg, 'Call': dispatch.Call, 'TEXT': TEXT, 'JSON': JSON})
 
 PLUGIN = '''\
+from dom0_lib import text_checks
 from dom0_lib.call import kinds
 from dom0_lib.call.dispatch import Arg, Call, dispatch
-TEXT = kinds.Kind(kinds._check_text)
+TEXT = kinds.Kind(text_checks.require)
 JSON = kinds.Kind(lambda value: value, structured=True)
 if __name__ == '__main__':
     dispatch({%s})
