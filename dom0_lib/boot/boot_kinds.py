@@ -7,6 +7,7 @@ from dom0_lib import compat
 from dom0_lib import net_addresses
 from dom0_lib import paths
 from dom0_lib import text_checks
+from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
 _MAX_COUNT_DIGITS = 15
@@ -23,11 +24,6 @@ _BOOT_SCHEMES = ('http', 'https', 'ftp', 'tftp', 'nfs')
 _ISO_MAKERS = ('mkisofs', 'genisoimage', 'xorrisofs')
 _PROGRAM_DIRECTORIES = ('/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin')
 _DEVICE_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:+/')
-
-
-def _or_absent(check):
-    """A check for what callers leave empty when they mean that there is none."""
-    return lambda value: None if value == u'' else check(value)
 
 
 def _check_byte_count(value):
@@ -158,21 +154,21 @@ def _check_iso_maker(value):
     return value
 
 
-VDI_REF = kinds.Kind(_check_ref)
-BYTE_COUNT = kinds.Kind(_check_byte_count)
-AGE_S = kinds.Kind(_check_age)
-OPTIONAL_IMAGE_ID = kinds.Kind(_or_absent(kinds.IMAGE_ID.check))
-OPTIONAL_BOOT_FILE = kinds.Kind(_or_absent(_check_boot_file))
-DEVICE = kinds.Kind(_check_device)
-DEVICE_PATH = kinds.Kind(_check_device_path)
-WAIT_S = kinds.Kind(_check_wait)
-SECTOR = kinds.Kind(_check_sector)
-PARTITION_NUMBER = kinds.Kind(_check_partition_number)
-PARTITION_END = kinds.Kind(_check_end)
-FILE_SYSTEM = kinds.Kind(_check_file_system)
-OPTIONAL_LABEL = kinds.Kind(_or_absent(_check_label))
-IPV4 = kinds.Kind(_check_ipv4)
-NETMASK = kinds.Kind(_check_netmask)
-BOOT_URL = kinds.Kind(_check_boot_url)
-ISO_MAKER = kinds.Kind(_check_iso_maker)
-NAMES = kinds.Kind(_check_names, structured=True)
+VDI_REF = binding.Kind(_check_ref)
+BYTE_COUNT = binding.Kind(_check_byte_count)
+AGE_S = binding.Kind(_check_age)
+OPTIONAL_IMAGE_ID = binding.Kind(binding.or_absent(kinds.IMAGE_ID.check))
+OPTIONAL_BOOT_FILE = binding.Kind(binding.or_absent(_check_boot_file))
+DEVICE = binding.Kind(_check_device)
+DEVICE_PATH = binding.Kind(_check_device_path)
+WAIT_S = binding.Kind(_check_wait)
+SECTOR = binding.Kind(_check_sector)
+PARTITION_NUMBER = binding.Kind(_check_partition_number)
+PARTITION_END = binding.Kind(_check_end)
+FILE_SYSTEM = binding.Kind(_check_file_system)
+OPTIONAL_LABEL = binding.Kind(binding.or_absent(_check_label))
+IPV4 = binding.Kind(_check_ipv4)
+NETMASK = binding.Kind(_check_netmask)
+BOOT_URL = binding.Kind(_check_boot_url)
+ISO_MAKER = binding.Kind(_check_iso_maker)
+NAMES = binding.Kind(_check_names, structured=True)

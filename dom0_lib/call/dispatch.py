@@ -15,14 +15,14 @@ from dom0_lib import light_json
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import termination
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.call import wire
 
 # Legacy callers put pickled arguments here and want a pickle back.
 _LEGACY_KEY = u'params'
 _PLUGIN_FAILURE = 'XENAPI_PLUGIN_FAILURE'
 
-Arg = kinds.Arg
+Arg = binding.Arg
 
 
 class Call(object):
@@ -105,9 +105,9 @@ def _run(calls, request, plugin):
         raise errors.ArgumentError(_LEGACY_KEY, 'this call takes no pickle, but one text for each argument')
     if is_legacy:
         from dom0_lib.call import pickles
-        values = kinds.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
+        values = binding.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
     else:
-        values = kinds.bind_plain(call.rows, request.arguments, call.ignores_unknown)
+        values = binding.bind_plain(call.rows, request.arguments, call.ignores_unknown)
     _authorize(call, request, plugin)
     # The last import of a call: an upgrade may remove the library's files while the function runs.
     module_name, _, function_name = call.target.partition(':')

@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import text_checks
+from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
 _MAX_SECONDS = 24 * 3600
@@ -75,11 +76,11 @@ def _check_md5(value):
     return _check_text(value, _HEX_DIGITS, (32, 32), '32 hexadecimal digits')
 
 
-GUEST = kinds.Kind(_check_guest)
-SECONDS = kinds.Kind(_check_seconds)
-REQUEST_ID = kinds.Kind(_check_request_id)
-PUBLIC_KEY = kinds.Kind(_check_public_key)
-BASE64 = kinds.Kind(_check_base64, secret=True)
-SHORT_BASE64 = kinds.Kind(_check_short_base64, secret=True)
-URL = kinds.Kind(_check_url, secret=True)
-MD5 = kinds.Kind(_check_md5)
+GUEST = binding.Kind(_check_guest)
+SECONDS = binding.Kind(_check_seconds)
+REQUEST_ID = binding.Kind(_check_request_id)
+PUBLIC_KEY = binding.Kind(_check_public_key)
+BASE64 = binding.Kind(_check_base64, secret=True)
+SHORT_BASE64 = binding.Kind(_check_short_base64, secret=True)
+URL = binding.Kind(_check_url, secret=True)
+MD5 = binding.Kind(_check_md5)

@@ -4,7 +4,7 @@
 from __future__ import absolute_import, division
 
 from dom0_lib import compat
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 
 _PATH_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/')
 # Both daemons take this long a path below a domain's; OCaml's takes this long a value.
@@ -49,7 +49,7 @@ def _check_truth(value):
     return _TRUTHS[value]
 
 
-PATH = kinds.Kind(_check_path)
-DIRECTORY = kinds.Kind(_check_directory)
-VALUE = kinds.Kind(_check_value, secret=True)
-TRUTH = kinds.Kind(_check_truth)
+PATH = binding.Kind(_check_path)
+DIRECTORY = binding.Kind(_check_directory)
+VALUE = binding.Kind(_check_value, secret=True)
+TRUTH = binding.Kind(_check_truth)

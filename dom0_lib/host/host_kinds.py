@@ -5,6 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import light_json
+from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
 _HEX_DIGITS = u'0123456789abcdefABCDEF'
@@ -17,7 +18,7 @@ def _make_action(action):
         if value not in (action, u'"%s"' % action):
             raise ValueError('needs %s, which is all that this call does' % action)
         return action
-    return kinds.Kind(check)
+    return binding.Kind(check)
 
 
 def _check_line(value):
@@ -74,11 +75,11 @@ def _check_pci_device(value):
 REBOOT = _make_action(u'reboot')
 SHUTDOWN = _make_action(u'shutdown')
 STARTUP = _make_action(u'startup')
-LINE = kinds.Kind(_check_line)
-PASSWORD = kinds.Kind(_check_line, secret=True)
-ADDRESS = kinds.Kind(_check_address)
-CONFIG_PARAMS = kinds.Kind(_check_config_params)
-CONFIG_ENTRY = kinds.Kind(_check_config_entry)
-PCI_DEVICE = kinds.Kind(_check_pci_device)
+LINE = binding.Kind(_check_line)
+PASSWORD = binding.Kind(_check_line, secret=True)
+ADDRESS = binding.Kind(_check_address)
+CONFIG_PARAMS = binding.Kind(_check_config_params)
+CONFIG_ENTRY = binding.Kind(_check_config_entry)
+PCI_DEVICE = binding.Kind(_check_pci_device)
 # The same as it stands: nova does not make JSON of it.
-PROGRAM_TEXT = kinds.Kind(kinds.PROGRAM_INPUT.check)
+PROGRAM_TEXT = binding.Kind(kinds.PROGRAM_INPUT.check)

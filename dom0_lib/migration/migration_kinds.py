@@ -5,7 +5,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import text_checks
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 
 _NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
 _ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
@@ -60,6 +60,6 @@ def _check_place(value):
     return number
 
 
-LABEL = kinds.Kind(_check_label)
-HOST = kinds.Kind(_check_host)
-PLACE = kinds.Kind(_check_place)
+LABEL = binding.Kind(_check_label)
+HOST = binding.Kind(_check_host)
+PLACE = binding.Kind(_check_place)

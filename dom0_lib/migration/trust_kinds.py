@@ -8,6 +8,7 @@ import struct
 
 from dom0_lib import compat
 from dom0_lib import net_addresses
+from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
 _MAX_HOSTS = 256
@@ -91,4 +92,4 @@ def _check_keys(value):
     return checked
 
 
-KEYS = kinds.Kind(_check_keys, structured=True)
+KEYS = binding.Kind(_check_keys, structured=True)

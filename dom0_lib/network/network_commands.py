@@ -9,7 +9,7 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import text_checks
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.network import command_words
 
 _MAX_TEXT_LENGTH = 255
@@ -121,4 +121,4 @@ def _check_call(value):
     return [command, [word.format(**texts) for word in _TEMPLATES[command].split(' ')]]
 
 
-CALL = kinds.Kind(_check_call, structured=True)
+CALL = binding.Kind(_check_call, structured=True)

@@ -16,9 +16,9 @@ import tempfile
 import pytest
 
 from dom0_lib import compat
+from dom0_lib.call import binding
 from dom0_lib.call import call_names
 from dom0_lib.call import dispatch
-from dom0_lib.call import kinds
 from dom0_lib.call import pickles
 from dom0_lib.call import wire
 from tests.contract import calls
@@ -163,7 +163,7 @@ def test_every_call_has_its_rows():
         for row in TABLES[name][function].rows:
             right, wrong = look_up(name, function, row.name)
             assert len(wrong) >= FEWEST_WRONG_VALUES, '%s of %s %s' % (row.name, name, function)
-            assert kinds.bind_legacy([kinds.Arg('x', row.kind)], (), {u'x': right})
+            assert binding.bind_legacy([binding.Arg('x', row.kind)], (), {u'x': right})
 
 
 @pytest.mark.parametrize('name, function, row, value', list_wrong('legacy'))
@@ -298,6 +298,6 @@ def test_a_download_by_nova_is_taken():
     """The call that the project is for, as Python 2.7 sent it, binds to the plug-in's table."""
     body, (name, function, call) = captures.read('python27_client_calls.txt')[1].values
     assert (name, function) == ('glance.py', 'download_vhd2') and call[u'kwargs'][u'image_id'].encode('ascii') in body
-    values = kinds.bind_legacy(TABLES[name][function].rows, call[u'args'], call[u'kwargs'])
+    values = binding.bind_legacy(TABLES[name][function].rows, call[u'args'], call[u'kwargs'])
     assert values['sr_path'] == calls.SR_PATH and values['api_version'] == 2 and values['endpoint'] == u'http://10.0.0.5:9292'
     assert values['uuid_stack'] == [calls.UUID_A, calls.UUID_B]

@@ -13,7 +13,7 @@ import xmlrpc.client
 from dom0_lib import errors
 from dom0_lib import light_json
 from dom0_lib import settings
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.call import pickles
 from dom0_lib.call import policy
 from dom0_lib.call import wire
@@ -111,7 +111,7 @@ def fuzz_arguments(data):
     texts = bytes(data[2:]).decode("utf-8", "surrogateescape").split("\0")
     if data[1] & 1:
         given = {name: value for name, _, value in (text.partition("=") for text in texts)}
-        bind = lambda: kinds.bind_plain(call.rows, given, call.ignores_unknown)  # noqa: E731
+        bind = lambda: binding.bind_plain(call.rows, given, call.ignores_unknown)  # noqa: E731
     else:
         try:
             values = pickles.loads(texts[0].encode("utf-8", "surrogateescape").decode("latin-1"))
@@ -119,7 +119,7 @@ def fuzz_arguments(data):
             return
         if not isinstance(values, dict):
             return
-        bind = lambda: kinds.bind_legacy(call.rows, (), values)  # noqa: E731
+        bind = lambda: binding.bind_legacy(call.rows, (), values)  # noqa: E731
     try:
         bound = bind()
     except errors.ArgumentError as error:

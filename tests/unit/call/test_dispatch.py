@@ -18,13 +18,13 @@ import pytest
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import text_checks
+from dom0_lib.call import binding
 from dom0_lib.call import dispatch
-from dom0_lib.call import kinds
 from tests.contract import plugin_host
 from tests.contract import xapi_form
 
-TEXT = kinds.Kind(text_checks.require)
-JSON = kinds.Kind(lambda value: value, structured=True)
+TEXT = binding.Kind(text_checks.require)
+JSON = binding.Kind(lambda value: value, structured=True)
 
 TABLE = '''\
     'fail': Call('%(targets)s:fail', Arg('name', TEXT)),
@@ -56,10 +56,10 @@ CALLS = eval('{%s}' % (TABLE % {'targets': 'tests.unit.call.plugin_targets'}),
 
 PLUGIN = '''\
 from dom0_lib import text_checks
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.call.dispatch import Arg, Call, dispatch
-TEXT = kinds.Kind(text_checks.require)
-JSON = kinds.Kind(lambda value: value, structured=True)
+TEXT = binding.Kind(text_checks.require)
+JSON = binding.Kind(lambda value: value, structured=True)
 if __name__ == '__main__':
     dispatch({%s})
 ''' % (TABLE % {'targets': 'dom0_lib.plugin_targets'})

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dom0_lib import errors
+from dom0_lib.call import binding
 from dom0_lib.call import kinds
-from dom0_lib.call.kinds import Arg
+from dom0_lib.call.binding import Arg
 from tests.unit.texts import texts_with
 
 UUID_A = u'11111111-2222-4333-8444-555555555555'
@@ -208,11 +209,11 @@ def list_cases(table):
 
 
 def bind_legacy(kind, value):
-    return kinds.bind_legacy([Arg('thing', kind)], (), {u'thing': value})['thing']
+    return binding.bind_legacy([Arg('thing', kind)], (), {u'thing': value})['thing']
 
 
 def bind_plain(kind, value):
-    return kinds.bind_plain([Arg('thing', kind)], {u'thing': json.dumps(value) if kind.structured else value})['thing']
+    return binding.bind_plain([Arg('thing', kind)], {u'thing': json.dumps(value) if kind.structured else value})['thing']
 
 
 def check_message(error, *secrets):
@@ -230,7 +231,7 @@ def is_text(value):
 
 
 def test_every_kind_is_in_the_tables():
-    names = [name for name in dir(kinds) if isinstance(getattr(kinds, name), kinds.Kind)]
+    names = [name for name in dir(kinds) if isinstance(getattr(kinds, name), binding.Kind)]
     assert sorted(names) == sorted(TAKEN) == sorted(REFUSED)
 
 
@@ -282,7 +283,7 @@ def test_a_tuple_is_a_list():
 def test_what_is_no_json_is_refused(text):
     for kind in (kinds.UUID_LIST, kinds.HEADERS):
         with pytest.raises(errors.ArgumentError) as caught:
-            kinds.bind_plain([Arg('thing', kind)], {u'thing': text})
+            binding.bind_plain([Arg('thing', kind)], {u'thing': text})
         message = check_message(caught.value, *[SECRET] if kind.secret else [])
         assert message.startswith("argument 'thing': is not JSON")
 
@@ -293,7 +294,7 @@ def test_deep_json_is_refused(depth):
     for text in (u'[' * depth + u']' * depth, u'{"a":' * depth + u'1' + u'}' * depth, u'[' * depth):
         for kind in (kinds.UUID_LIST, kinds.HEADERS):
             with pytest.raises(errors.ArgumentError) as caught:
-                kinds.bind_plain([Arg('thing', kind)], {u'thing': text})
+                binding.bind_plain([Arg('thing', kind)], {u'thing': text})
             check_message(caught.value)
 
 
@@ -308,7 +309,7 @@ ANY_DATA = st.recursive(
 @given(ANY_DATA, ANY_TEXT, st.sampled_from(sorted(TAKEN)))
 def test_nothing_but_an_argument_error_comes_out(value, text, name):
     kind = getattr(kinds, name)
-    for bind, sent in ((kinds.bind_legacy, ((), {u'thing': value})), (kinds.bind_plain, ({u'thing': text},))):
+    for bind, sent in ((binding.bind_legacy, ((), {u'thing': value})), (binding.bind_plain, ({u'thing': text},))):
         try:
             bind([Arg('thing', kind, default=None)], *sent)
         except errors.ArgumentError as error:
@@ -349,7 +350,7 @@ BOUND = {'image_id': u'x', 'sr_path': SR, 'extra_headers': {}, 'api_version': 1}
     ((u'x', SR), {5: u'x', None: u'y', u'\xe9\n': u'z'}, {}),
 ])
 def test_legacy_arguments_find_their_parameters(positional, keywords, expected):
-    assert kinds.bind_legacy(ROWS, positional, keywords) == dict(BOUND, **expected)
+    assert binding.bind_legacy(ROWS, positional, keywords) == dict(BOUND, **expected)
 
 
 @pytest.mark.parametrize('positional, keywords, message', [
@@ -366,7 +367,7 @@ def test_legacy_arguments_find_their_parameters(positional, keywords, expected):
 ])
 def test_legacy_arguments_that_do_not_fit_are_refused(positional, keywords, message):
     with pytest.raises(errors.ArgumentError) as caught:
-        kinds.bind_legacy(ROWS, positional, keywords)
+        binding.bind_legacy(ROWS, positional, keywords)
     assert check_message(caught.value) == message
 
 
@@ -378,7 +379,7 @@ def test_legacy_arguments_that_do_not_fit_are_refused(positional, keywords, mess
      {'api_version': 1, 'extra_headers': {u'X-A': u'b'}}),
 ])
 def test_plain_arguments_find_their_parameters(texts, expected):
-    assert kinds.bind_plain(ROWS, texts) == dict(BOUND, **dict({'api_version': 2}, **expected))
+    assert binding.bind_plain(ROWS, texts) == dict(BOUND, **dict({'api_version': 2}, **expected))
 
 
 @pytest.mark.parametrize('texts, message', [
@@ -397,24 +398,24 @@ def test_plain_arguments_find_their_parameters(texts, expected):
 ])
 def test_plain_arguments_that_do_not_fit_are_refused(texts, message):
     with pytest.raises(errors.ArgumentError) as caught:
-        kinds.bind_plain(ROWS, texts)
+        binding.bind_plain(ROWS, texts)
     assert check_message(caught.value) == message
 
 
 def test_a_call_without_arguments():
-    assert kinds.bind_plain([], {u'host_uuid': UUID_A}) == kinds.bind_legacy([], (), {u'host_uuid': UUID_A, u'x': 1}) == {}
+    assert binding.bind_plain([], {u'host_uuid': UUID_A}) == binding.bind_legacy([], (), {u'host_uuid': UUID_A, u'x': 1}) == {}
     with pytest.raises(errors.ArgumentError) as caught:
-        kinds.bind_plain([], {u'x': u'1'})
+        binding.bind_plain([], {u'x': u'1'})
     assert str(caught.value) == "argument 'x': unknown; this call takes none"
     with pytest.raises(errors.ArgumentError) as caught:
-        kinds.bind_legacy([], (u'x',), {})
+        binding.bind_legacy([], (u'x',), {})
     assert str(caught.value) == "argument 'params': has 1 positional values, the call takes 0"
 
 
 def test_a_default_is_not_checked():
     """A default may be what no caller can send."""
     rows = [Arg('thing', kinds.IMAGE_ID, default=None)]
-    assert kinds.bind_legacy(rows, (), {}) == kinds.bind_plain(rows, {}) == {'thing': None}
+    assert binding.bind_legacy(rows, (), {}) == binding.bind_plain(rows, {}) == {'thing': None}
 
 
 def test_a_row_knows_whether_it_is_required():
@@ -425,11 +426,11 @@ def test_a_dash_in_a_name():
     """kernel.py's callers spell their arguments with dashes, which no parameter of a function has."""
     rows = [Arg('vdi-ref', kinds.IMAGE_ID), Arg('image-size', kinds.IMAGE_ID, default=None), Arg('uuid', kinds.IMAGE_ID, into='vdi-ref')]
     assert [row.is_alias for row in rows] == [False, False, True]
-    for values in (kinds.bind_plain(rows, {u'vdi-ref': u'x'}), kinds.bind_legacy(rows, (u'x',), {}), kinds.bind_plain(rows, {u'uuid': u'x'})):
+    for values in (binding.bind_plain(rows, {u'vdi-ref': u'x'}), binding.bind_legacy(rows, (u'x',), {}), binding.bind_plain(rows, {u'uuid': u'x'})):
         assert values == {'vdi_ref': u'x', 'image_size': None}
     for texts, message in (({}, "argument 'vdi-ref': missing (or 'uuid')"),
                            ({u'vdi-ref': u'x', u'uuid': u'x'}, "argument 'uuid': cannot be combined with 'vdi-ref'"),
                            ({u'vdi_ref': u'x'}, "argument 'vdi_ref': unknown; this call takes image-size, uuid, vdi-ref")):
         with pytest.raises(errors.ArgumentError) as caught:
-            kinds.bind_plain(rows, texts)
+            binding.bind_plain(rows, texts)
         assert check_message(caught.value) == message

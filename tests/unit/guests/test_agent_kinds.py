@@ -7,7 +7,7 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib import light_json
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.guests import agent_kinds
 from dom0_lib.guests import guest_agent
 from dom0_lib.guests import xenstore
@@ -48,7 +48,7 @@ REFUSED = {
 
 
 def test_every_kind_is_in_the_tables():
-    names = [name for name in dir(agent_kinds) if isinstance(getattr(agent_kinds, name), kinds.Kind)]
+    names = [name for name in dir(agent_kinds) if isinstance(getattr(agent_kinds, name), binding.Kind)]
     assert sorted(TAKEN) == sorted(REFUSED) == sorted(names)
 
 
@@ -69,7 +69,7 @@ def test_a_wrong_value(name, value):
 @pytest.mark.parametrize('name', ['BASE64', 'SHORT_BASE64', 'URL'])
 def test_what_may_be_secret_is_not_shown(name):
     with pytest.raises(errors.ArgumentError) as caught:
-        kinds.bind_plain([kinds.Arg('x', getattr(agent_kinds, name))], {u'x': SECRET})
+        binding.bind_plain([binding.Arg('x', getattr(agent_kinds, name))], {u'x': SECRET})
     assert SECRET not in str(caught.value)
 
 

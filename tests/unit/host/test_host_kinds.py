@@ -7,7 +7,7 @@ import pytest
 
 from dom0_lib import compat
 from dom0_lib import errors
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.host import host_kinds
 
 
@@ -39,7 +39,7 @@ REFUSED = [
 
 
 def bind(kind, value):
-    return kinds.bind_legacy([kinds.Arg('x', getattr(host_kinds, kind))], (), {u'x': value})['x']
+    return binding.bind_legacy([binding.Arg('x', getattr(host_kinds, kind))], (), {u'x': value})['x']
 
 
 @pytest.mark.parametrize('kind, value, expected', TAKEN)
@@ -59,5 +59,5 @@ def test_refused(kind, value):
 
 
 def test_every_kind_is_in_the_tables():
-    names = set(name for name in dir(host_kinds) if isinstance(getattr(host_kinds, name), kinds.Kind))
+    names = set(name for name in dir(host_kinds) if isinstance(getattr(host_kinds, name), binding.Kind))
     assert names == set(case[0] for case in TAKEN) == set(case[0] for case in REFUSED)

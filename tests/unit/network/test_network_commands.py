@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dom0_lib import errors
-from dom0_lib.call import kinds
+from dom0_lib.call import binding
 from dom0_lib.network import network_commands
 
 # What os-xenapi's client sends with each (host_network.py of 0.3.4).
@@ -42,7 +42,7 @@ def make_arguments(command):
 
 
 def check(value):
-    return kinds.bind_legacy([kinds.Arg('args', network_commands.CALL)], (value,), {})['args']
+    return binding.bind_legacy([binding.Arg('args', network_commands.CALL)], (value,), {})['args']
 
 
 def check_refused(value, word=''):
