@@ -12,18 +12,12 @@ from dom0_lib.call import kinds
 
 _MAX_COUNT_DIGITS = 15
 _MAX_AGE_S = 10 * 365 * 24 * 3600
-_MAX_WAIT_S = 3600
-_MAX_NAME = 255
-_MAX_LABEL = 16
-# What a partition table of the DOS kind can say.
-_MAX_SECTOR = (1 << 32) - 1
 _MAX_URL = 1000
 # What iPXE can fetch from.
 _BOOT_SCHEMES = ('http', 'https', 'ftp', 'tftp', 'nfs')
 # nova's setting for it holds a name, "and optionally path".
 _ISO_MAKERS = ('mkisofs', 'genisoimage', 'xorrisofs')
 _PROGRAM_DIRECTORIES = ('/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin')
-_DEVICE_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:+/')
 
 
 def _check_byte_count(value):
@@ -60,63 +54,6 @@ def _check_names(value):
     if not isinstance(value, (list, tuple)):
         raise ValueError('needs a list of names')
     return [kinds.IMAGE_ID.check(item) for item in value]
-
-
-def _check_device(value):
-    if not isinstance(value, compat.text_type) or not 0 < len(value) <= _MAX_NAME or not _DEVICE_CHARACTERS.issuperset(value):
-        raise ValueError('needs the name of a device below /dev, such as xvdb')
-    if any(not part.strip(u'.') for part in value.split(u'/')):
-        raise ValueError('needs the name of a device without "..", and without / at its ends')
-    return value
-
-
-def _check_device_path(value):
-    prefix = paths.DEVICES + u'/'
-    if not isinstance(value, compat.text_type) or not value.startswith(prefix):
-        raise ValueError('needs the path of a device: /dev/...')
-    _check_device(value[len(prefix):])
-    return value
-
-
-def _check_wait(value):
-    seconds = text_checks.to_number(value, len(str(_MAX_WAIT_S)))
-    if seconds is None or seconds > _MAX_WAIT_S:
-        raise ValueError('needs a number of seconds, at most %d' % _MAX_WAIT_S)
-    return seconds
-
-
-def _check_sector(value):
-    sector = text_checks.to_number(value, len(str(_MAX_SECTOR)))
-    if sector is None or not 1 <= sector <= _MAX_SECTOR:
-        raise ValueError('needs the number of a sector, at least 1')
-    return sector
-
-
-def _check_partition_number(value):
-    number = text_checks.to_number(value, 1)
-    if number is None or not 1 <= number <= 4:
-        raise ValueError('needs a number from 1 to 4')
-    return number
-
-
-def _check_end(value):
-    if value != u'-':
-        raise ValueError('needs "-": a partition ends where the disk ends')
-    return value
-
-
-def _check_file_system(value):
-    if value not in (u'ext3', u'swap'):
-        raise ValueError('needs ext3 or swap')
-    return value
-
-
-def _check_label(value):
-    if not isinstance(value, compat.text_type) or len(value) > _MAX_LABEL or not all(u' ' <= c <= u'~' for c in value):
-        raise ValueError('needs at most %d printable ASCII characters' % _MAX_LABEL)
-    if value.startswith(u'-'):
-        raise ValueError('must not begin with "-"')
-    return value
 
 
 def _check_ipv4(value):
@@ -159,14 +96,6 @@ BYTE_COUNT = binding.Kind(_check_byte_count)
 AGE_S = binding.Kind(_check_age)
 OPTIONAL_IMAGE_ID = binding.Kind(binding.or_absent(kinds.IMAGE_ID.check))
 OPTIONAL_BOOT_FILE = binding.Kind(binding.or_absent(_check_boot_file))
-DEVICE = binding.Kind(_check_device)
-DEVICE_PATH = binding.Kind(_check_device_path)
-WAIT_S = binding.Kind(_check_wait)
-SECTOR = binding.Kind(_check_sector)
-PARTITION_NUMBER = binding.Kind(_check_partition_number)
-PARTITION_END = binding.Kind(_check_end)
-FILE_SYSTEM = binding.Kind(_check_file_system)
-OPTIONAL_LABEL = binding.Kind(binding.or_absent(_check_label))
 IPV4 = binding.Kind(_check_ipv4)
 NETMASK = binding.Kind(_check_netmask)
 BOOT_URL = binding.Kind(_check_boot_url)

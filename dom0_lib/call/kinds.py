@@ -17,8 +17,6 @@ _HEADER_NAME_CHARACTERS = _NAME_CHARACTERS - frozenset('.')
 _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade',
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
 _TRUTHS = {u'true': True, u'false': False, True: True, False: False}
-# XAPI lets 128 KiB arrive; this is what a caller may make of them.
-_MAX_INFLATED_BYTES = 8 << 20
 # Xen's DOMID_FIRST_RESERVED is 0x7ff0.
 _MAX_DOM_ID = 0x7fef
 
@@ -130,42 +128,6 @@ def _check_sr_uuid(value):
     return u'%s/%s' % (paths.SR_MOUNT, _check_uuid(value))
 
 
-def _check_command(value):
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError('needs a list of texts')
-    for item in value:
-        if not isinstance(item, compat.text_type):
-            raise ValueError('needs a list of texts')
-        if not all(u' ' <= c <= u'~' for c in item):
-            raise ValueError('needs printable ASCII')
-    return [str(item) for item in value]
-
-
-def _check_program_input(value):
-    if value is not None and not isinstance(value, compat.text_type):
-        raise ValueError('needs text or null')
-    try:
-        return None if value is None else compat.bytes_of_text(value)
-    except ValueError:
-        raise ValueError('has half a character')
-
-
-def _check_deflated_input(value):
-    import binascii
-    import zlib
-    mark = b'.'  # left over if the stream before it is whole: Python 2 has no other way to know
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(binascii.a2b_base64(text_checks.require(value).encode('ascii')) + mark, _MAX_INFLATED_BYTES + 1)
-    except (zlib.error, binascii.Error, UnicodeError):
-        raise ValueError('needs what zlib has deflated, in base64')
-    if len(data) > _MAX_INFLATED_BYTES:
-        raise ValueError('inflates to more than %d bytes' % _MAX_INFLATED_BYTES)
-    if inflater.unused_data != mark:
-        raise ValueError('needs what zlib has deflated, in base64')
-    return data
-
-
 UUID = binding.Kind(_check_uuid)
 UUID_LIST = binding.Kind(_check_uuid_list, structured=True)
 IMAGE_ID = binding.Kind(_check_image_id)
@@ -179,6 +141,3 @@ TASK = binding.Kind(_check_task)
 TRUTH = binding.Kind(_check_truth)
 DOM_ID = binding.Kind(_check_dom_id)
 CONFIG_KEY = binding.Kind(_check_config_key)
-COMMAND = binding.Kind(_check_command, structured=True)
-PROGRAM_INPUT = binding.Kind(_check_program_input, structured=True)
-DEFLATED_INPUT = binding.Kind(_check_deflated_input)

@@ -81,5 +81,3 @@ ADDRESS = binding.Kind(_check_address)
 CONFIG_PARAMS = binding.Kind(_check_config_params)
 CONFIG_ENTRY = binding.Kind(_check_config_entry)
 PCI_DEVICE = binding.Kind(_check_pci_device)
-# The same as it stands: nova does not make JSON of it.
-PROGRAM_TEXT = binding.Kind(kinds.PROGRAM_INPUT.check)

@@ -4,15 +4,15 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib.call import kinds
 from dom0_lib.call.dispatch import Arg, HostCall, dispatch
+from dom0_lib.network import network_kinds
 
 CALLS = {
     'run_command': HostCall(
         'dom0_lib.network.netwrap:run_command',
-        Arg('cmd', kinds.COMMAND),
-        Arg('cmd_input', kinds.PROGRAM_INPUT, default=None),
-        Arg('cmd_input_deflated', kinds.DEFLATED_INPUT, into='cmd_input'),
+        Arg('cmd', network_kinds.COMMAND),
+        Arg('cmd_input', network_kinds.PROGRAM_INPUT, default=None),
+        Arg('cmd_input_deflated', network_kinds.DEFLATED_INPUT, into='cmd_input'),
     ),
 }
 

@@ -4,29 +4,29 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib.boot import boot_kinds
 from dom0_lib.call import kinds
 from dom0_lib.call.dispatch import Arg, Call, dispatch
+from dom0_lib.devices import device_kinds
 
 CALLS = {
     'make_partition': Call(
         'dom0_lib.devices.partition:make_partition',
-        Arg('dev', boot_kinds.DEVICE),
-        Arg('partition_start', boot_kinds.SECTOR),
-        Arg('partition_end', boot_kinds.PARTITION_END, default='-'),
+        Arg('dev', device_kinds.DEVICE),
+        Arg('partition_start', device_kinds.SECTOR),
+        Arg('partition_end', device_kinds.PARTITION_END, default='-'),
     ),
     'mkfs': Call(
         'dom0_lib.devices.partition:mkfs',
-        Arg('dev', boot_kinds.DEVICE),
-        Arg('partnum', boot_kinds.PARTITION_NUMBER),
-        Arg('fs_type', boot_kinds.FILE_SYSTEM),
-        Arg('fs_label', boot_kinds.OPTIONAL_LABEL, default=None),
+        Arg('dev', device_kinds.DEVICE),
+        Arg('partnum', device_kinds.PARTITION_NUMBER),
+        Arg('fs_type', device_kinds.FILE_SYSTEM),
+        Arg('fs_label', device_kinds.OPTIONAL_LABEL, default=None),
         Arg('task', kinds.TASK, default=None),
     ),
     'wait_for_dev': Call(
         'dom0_lib.devices.partition:wait_for_dev',
-        Arg('dev_path', boot_kinds.DEVICE_PATH),
-        Arg('max_seconds', boot_kinds.WAIT_S, default=10),
+        Arg('dev_path', device_kinds.DEVICE_PATH),
+        Arg('max_seconds', device_kinds.WAIT_S, default=10),
     ),
 }
 

@@ -8,6 +8,7 @@ from dom0_lib.call import kinds
 from dom0_lib.call.dispatch import Arg, Call, HostCall, dispatch
 from dom0_lib.host import host_kinds
 from dom0_lib.network import network_commands
+from dom0_lib.network import network_kinds
 
 CALLS = {
     'host_data': Call('dom0_lib.host.host_data:describe', Arg('host_uuid', kinds.UUID, default=None)),
@@ -46,9 +47,9 @@ CALLS = {
     'network_config': HostCall('dom0_lib.network.host_network:configure', Arg('args', network_commands.CALL)),
     'iptables_config': HostCall(
         'dom0_lib.network.firewall_tables:run',
-        Arg('cmd_args', kinds.COMMAND),
-        Arg('process_input', host_kinds.PROGRAM_TEXT, default=None),
-        Arg('process_input_deflated', kinds.DEFLATED_INPUT, into='process_input'),
+        Arg('cmd_args', network_kinds.COMMAND),
+        Arg('process_input', network_kinds.PROGRAM_TEXT, default=None),
+        Arg('process_input_deflated', network_kinds.DEFLATED_INPUT, into='process_input'),
         ignores_unknown=True,
     ),
 }

@@ -15,11 +15,15 @@ from dom0_lib import errors
 from dom0_lib.call import binding
 from dom0_lib.call import kinds
 from dom0_lib.call.binding import Arg
+from dom0_lib.network import network_kinds
 from tests.unit.texts import texts_with
 
 UUID_A = u'11111111-2222-4333-8444-555555555555'
 UUID_B = u'66666666-7777-4888-9999-aaaaaaaaaaaa'
 SECRET = u'gAAAAABs3cr3t'
+# tests/unit/host/test_host_kinds.py has PROGRAM_TEXT.
+KINDS = dict((name, value) for room in (kinds, network_kinds) for name, value in vars(room).items()
+             if isinstance(value, binding.Kind) and name != 'PROGRAM_TEXT')
 
 
 def deflate(data):
@@ -204,7 +208,7 @@ REFUSED = {
 
 
 def list_cases(table):
-    return [pytest.param(getattr(kinds, name), value, outcome, id='%s %d' % (name, number))
+    return [pytest.param(KINDS[name], value, outcome, id='%s %d' % (name, number))
             for name in sorted(table) for number, (value, outcome) in enumerate(table[name])]
 
 
@@ -231,8 +235,7 @@ def is_text(value):
 
 
 def test_every_kind_is_in_the_tables():
-    names = [name for name in dir(kinds) if isinstance(getattr(kinds, name), binding.Kind)]
-    assert sorted(names) == sorted(TAKEN) == sorted(REFUSED)
+    assert sorted(KINDS) == sorted(TAKEN) == sorted(REFUSED)
 
 
 @pytest.mark.parametrize('kind, value, expected', list_cases(TAKEN))
@@ -308,7 +311,7 @@ ANY_DATA = st.recursive(
 @settings(max_examples=60)
 @given(ANY_DATA, ANY_TEXT, st.sampled_from(sorted(TAKEN)))
 def test_nothing_but_an_argument_error_comes_out(value, text, name):
-    kind = getattr(kinds, name)
+    kind = KINDS[name]
     for bind, sent in ((binding.bind_legacy, ((), {u'thing': value})), (binding.bind_plain, ({u'thing': text},))):
         try:
             bind([Arg('thing', kind, default=None)], *sent)
