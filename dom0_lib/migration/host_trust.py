@@ -15,8 +15,8 @@ from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import settings
 from dom0_lib.migration import authorized_keys
+from dom0_lib.migration import public_key
 from dom0_lib.migration import ssh_directory
-from dom0_lib.migration import trust_kinds
 from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
 
@@ -48,7 +48,7 @@ def _list_addresses(pifs):
                 found.append(address)
     if not found:
         raise errors.PluginError('no network interface of this host has an address, as XAPI knows them')
-    return found[:trust_kinds.MAX_ADDRESSES]
+    return found[:public_key.MAX_ADDRESSES]
 
 
 def _list_host_keys():
@@ -59,7 +59,7 @@ def _list_host_keys():
             try:
                 with open(path, 'rb') as source:
                     text = source.read(_MAX_KEY_BYTES).decode('utf-8', 'replace')
-                found.append(trust_kinds.check_public_key(text.strip()))
+                found.append(public_key.check_public_key(text.strip()))
             except (EnvironmentError, ValueError) as error:
                 log.warning('ssh_key goes without %s: %s', dom0_path, compat.to_text(error))
     return found

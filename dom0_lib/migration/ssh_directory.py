@@ -11,7 +11,7 @@ from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import paths
-from dom0_lib.migration import trust_kinds
+from dom0_lib.migration import public_key
 from dom0_lib.system import durable_file
 from dom0_lib.system import file_lock
 from dom0_lib.system import proc
@@ -72,7 +72,7 @@ def _ask_for_public(dom0_path):
     """Of the private half itself: the file beside it may be another's, or not there."""
     try:
         output = proc.run(['ssh-keygen', '-y', '-P', '', '-f', paths.locate(dom0_path)], _KEYGEN_TIMEOUT_S).output
-        return trust_kinds.check_public_key(output.strip())
+        return public_key.check_public_key(output.strip())
     except errors.CommandFailed as error:
         raise errors.PluginError('migrations cannot use the key %s (%s): it must have no passphrase and be for root alone;'
                                  ' mend it, or move it away' % (dom0_path, error))

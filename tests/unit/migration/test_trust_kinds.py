@@ -13,6 +13,7 @@ import pytest
 
 from dom0_lib import compat
 from dom0_lib import net_addresses
+from dom0_lib.migration import public_key
 from dom0_lib.migration import trust_kinds
 
 UUID = u'11111111-2222-4333-8444-555555555555'
@@ -39,7 +40,7 @@ ENTRY = {u'public_key': KEY, u'addresses': [u'10.0.0.7'], u'host_keys': [KEY]}
     (u'ecdsa-sha2-nistp256 ' + make_blob(b'ecdsa-sha2-nistp256', b'nistp256', b'\4' + b'p' * 64), None),
 ])
 def test_public_key(text, expected):
-    assert trust_kinds.check_public_key(text) == (expected or text)
+    assert public_key.check_public_key(text) == (expected or text)
 
 
 @pytest.mark.parametrize('text', [
@@ -53,7 +54,7 @@ def test_public_key(text, expected):
 ])
 def test_no_public_key(text):
     with pytest.raises(ValueError):
-        trust_kinds.check_public_key(text)
+        public_key.check_public_key(text)
 
 
 def test_keys():
