@@ -17,8 +17,8 @@ with a directory /images/instance<label>/.  All else is refused: a shell, sftp, 
 
 from __future__ import absolute_import, division
 
-from dom0_lib.migration import arrivals
 from dom0_lib.migration import rsync
+from dom0_lib.storage import arrival_files
 
 # No quotes around variables: with `set -f` a word without white space stays one word.  So sshd has none to unescape.
 _LINES = (
@@ -54,5 +54,5 @@ _LINES = (
 
 def make_command():
     """The program, one line without double quotes."""
-    return ' '.join(_LINES) % {'refusal': 'dom0-plugins: ' + rsync.REFUSAL, 'instances': arrivals.directory(''),
+    return ' '.join(_LINES) % {'refusal': 'dom0-plugins: ' + rsync.REFUSAL, 'instances': arrival_files.directory(''),
                                'partial': rsync.PARTIAL_DIR}

@@ -19,6 +19,7 @@ from dom0_lib import settings
 from dom0_lib.disks import vhd_chain
 from dom0_lib.migration import arrivals
 from dom0_lib.migration import rsync
+from dom0_lib.storage import arrival_files
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
 from dom0_lib.toolstack import task_watch
@@ -39,13 +40,13 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
     os.nice(chosen.nice)
     repository = publication.open_repository(session_ref, sr_path)
     target = None if _is_this_host(session_ref, host[0]) else host
-    name = arrivals.name_file(seq_num)
+    name = arrival_files.name_file(seq_num)
     with task_watch.Watch(session_ref, task) as watch:
         with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
                 held = vhd_chain.hold_one(area, repository, vdi_uuid, name)
                 faults.point('transfer.held')
-                sending = rsync.Transfer(arrivals.locate(instance_uuid, target is None), target, chosen, stillness.check)
+                sending = rsync.Transfer(arrival_files.locate(instance_uuid, target is None), target, chosen, stillness.check)
                 sending.send(area.join(name), watch.report, () if seq_num else _list_stale(repository, vdi_uuid))
                 faults.point('transfer.sent')
                 held.check_unchanged()
@@ -55,7 +56,7 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
 def _list_stale(repository, leaf_uuid):
     """What a longer chain of an earlier attempt may have left beside this one."""
     length = len(vhd_chain.follow(repository, leaf_uuid))
-    return [arrivals.name_file(number) for number in range(length, vhd_chain.MAX_LENGTH)]
+    return [arrival_files.name_file(number) for number in range(length, vhd_chain.MAX_LENGTH)]
 
 
 def _is_this_host(session_ref, name):
@@ -87,7 +88,8 @@ def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
             except errors.InvalidImage as error:
                 faults.point('arrival.refused')
                 arrival.discard()
-                raise type(error)('what has arrived in %s was refused and removed: %s' % (arrivals.directory(instance_uuid), error))
+                raise type(error)('what has arrived in %s was refused and removed: %s' % (
+                    arrival_files.directory(instance_uuid), error))
             arrival.clear()
     log.info('received %s as VDI %s', instance_uuid, uuid)
     return {'root': {'uuid': uuid}}

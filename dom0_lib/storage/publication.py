@@ -21,7 +21,7 @@ from dom0_lib import termination
 from dom0_lib.disks import vhd
 from dom0_lib.disks import vhd_chain
 from dom0_lib.disks import vhd_util
-from dom0_lib.migration import arrivals
+from dom0_lib.storage import arrival_files
 from dom0_lib.storage import sr
 from dom0_lib.storage import sr_lock
 from dom0_lib.storage import staging
@@ -85,7 +85,7 @@ def publish(area, repository, uuids, check, origins=()):
             raise
         # A caller that hears of a signal repeats the call, and would find its uuids taken.
         termination.settle()
-    arrivals.forget(origins)
+    arrival_files.forget(origins)
     area.end_journal()
     log.info('published %s in %s', ', '.join(base_first), repository.path)
 
@@ -122,7 +122,7 @@ def recover(repository, area_path, journal):
     with sr_lock.Lock(repository.uuid, 'sr', _SR_LOCK_WAIT_S), termination.Shield():
         if _was_published(os.path.join(area_path, leaf_name), os.path.join(repository.path, leaf_name), leaf_inode, origins):
             _complete(repository, journal)
-            arrivals.forget(origins)
+            arrival_files.forget(origins)
             faults.point('sweep.finished')
             log.warning('finished publishing %s, which a dead process had begun', leaf_name)
         else:
@@ -136,7 +136,7 @@ def _was_published(staged, final, inode, origins):
         return True
     try:
         # SM may have given the leaf another name since: a snapshot does.  One more may be that of its origin.
-        return os.stat(staged).st_nlink > 1 + arrivals.count_names(inode, origins)
+        return os.stat(staged).st_nlink > 1 + arrival_files.count_names(inode, origins)
     except EnvironmentError as error:
         if error.errno != errno.ENOENT:
             raise

@@ -13,6 +13,7 @@ import pytest
 from dom0_lib import errors
 from dom0_lib.disks import vhd_chain
 from dom0_lib.migration import arrivals
+from dom0_lib.storage import arrival_files
 from dom0_lib.storage import staging
 
 LABEL = '11111111-0000-4000-8000-000000000000'
@@ -127,8 +128,8 @@ def test_files_are_brought(images, tmpdir):
         origins = arrival.bring(area, arrival.list(), lambda fraction: None)
         assert origins == images.origins('0.vhd', '1.vhd')
         assert os.path.samefile(area.join('1.vhd'), str(images.path.join('1.vhd')))
-        assert [arrivals.count_names(inode, origins) for inode, _ in origins] == [1, 1]
-        assert arrivals.count_names(0, origins) == 0
+        assert [arrival_files.count_names(inode, origins) for inode, _ in origins] == [1, 1]
+        assert arrival_files.count_names(0, origins) == 0
 
 
 def test_files_are_copied_from_elsewhere(images, tmpdir, monkeypatch):
@@ -146,11 +147,11 @@ def test_files_are_copied_from_elsewhere(images, tmpdir, monkeypatch):
 def test_what_has_become_vdis_is_forgotten(images):
     images.add('0.vhd', '1.vhd', 'owner')
     origins = images.origins('0.vhd', '1.vhd')
-    arrivals.forget(origins[:1])
+    arrival_files.forget(origins[:1])
     assert images.list() == ['1.vhd', 'owner']
-    arrivals.forget(origins)
+    arrival_files.forget(origins)
     assert not images.path.check()
-    arrivals.forget(origins)
+    arrival_files.forget(origins)
 
 
 def test_what_has_come_since_is_not_forgotten(images):
@@ -158,7 +159,7 @@ def test_what_has_come_since_is_not_forgotten(images):
     origins = images.origins('0.vhd', '1.vhd')
     images.path.join('new').write(b'new')
     images.path.join('new').rename(images.path.join('1.vhd'))
-    arrivals.forget(origins)
+    arrival_files.forget(origins)
     assert images.list() == ['1.vhd']
 
 
@@ -172,7 +173,7 @@ def test_a_journal_can_name_nothing_else(images, name):
         images.top.join(path).write(b'x', ensure=True)
     before = sorted(str(path) for path in images.top.join('..').visit())
     found = [os.lstat(str(path)).st_ino for path in images.top.join('..').visit()]
-    arrivals.forget([(inode, name) for inode in found])
+    arrival_files.forget([(inode, name) for inode in found])
     assert sorted(str(path) for path in images.top.join('..').visit()) == before
 
 
@@ -181,9 +182,9 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(images):
     origins = images.origins('0.vhd')
     images.path.rename(images.top.join('elsewhere'))
     os.symlink('elsewhere', str(images.path))
-    arrivals.forget(origins)
+    arrival_files.forget(origins)
     assert images.top.join('elsewhere', '0.vhd').check()
-    assert arrivals.count_names(origins[0][0], origins) == 0
+    assert arrival_files.count_names(origins[0][0], origins) == 0
 
 
 @pytest.mark.parametrize('names, stays', [([], False), (['owner', '.0.vhd.Xy12', '.dom0-plugins-partial/x'], False), (['0.vhd'], True)])

@@ -13,7 +13,7 @@ from dom0_lib import errors
 from dom0_lib import termination
 from dom0_lib.disks import vhd
 from dom0_lib.disks import vhd_chain
-from dom0_lib.migration import arrivals
+from dom0_lib.storage import arrival_files
 from dom0_lib.storage import publication
 from tests.unit.directory_watch import Watch
 from tests.unit.disks import chains
@@ -230,7 +230,7 @@ def test_files_that_have_arrived_have_a_name_more(dead, repository, tmpdir, coun
     for number, (inode, name) in enumerate(reversed(dead.journal)):
         os.link(os.path.join(dead.path, name), str(directory.join('%d.vhd' % number)))
         origins.append((inode, 'instance%s/%d.vhd' % (label, number)))
-    assert [arrivals.count_names(inode, origins) for inode, _ in origins] == [1, 1, 1]
+    assert [arrival_files.count_names(inode, origins) for inode, _ in origins] == [1, 1, 1]
     dead.publish(count)
     dead.recover(origins)
     assert dead.list_published() == kept
