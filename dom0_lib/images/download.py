@@ -16,6 +16,7 @@ from dom0_lib.disks import vhd_check
 from dom0_lib.images import glance_api
 from dom0_lib.images import gzip_stream
 from dom0_lib.images import tarball
+from dom0_lib.storage import held_chain
 from dom0_lib.storage import publication
 from dom0_lib.storage import sr
 from dom0_lib.storage import staging
@@ -32,6 +33,8 @@ _MAX_RESTARTS = 2
 _MAX_UNJUDGED_BYTES = 64 * 1024 * 1024
 # The backup footer, and the header, which every known writer puts behind it.
 _BEGINNING_BYTES = vhd.FOOTER_SIZE + vhd.HEADER_SIZE
+# Images made before sequences were numbered, leaf first.
+_OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
 
 
 def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version, task):
@@ -92,7 +95,7 @@ class _Archive(object):
 
     def arrange(self):
         """The names in order, leaf first."""
-        return vhd_chain.arrange(self._names)
+        return arrange(self._names)
 
 
 class _Member(object):
@@ -206,9 +209,9 @@ def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, p
     os.nice(chosen.nice)
     repository = publication.open_repository(session_ref, sr_path)
     with task_watch.Watch(session_ref, task) as watch:
-        with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+        with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
-                chain = vhd_chain.hold(area, repository, vdi_uuids)
+                chain = held_chain.hold(area, repository, vdi_uuids)
                 image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, stillness.check)
                 image.prepare_upload(properties)
                 threads = chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN')
@@ -274,3 +277,15 @@ def _frame(deflater, blocks):
     for block in blocks:
         yield block
     yield deflater.trailer()
+
+
+def arrange(names):
+    """The file names of an image in order, leaf first.  Raises errors.InvalidImage for a gap or a mixture."""
+    if not names:
+        raise errors.InvalidImage('the image has no VHD')
+    if len(names) == 1 or set(names).issubset(_OLD_NAMES):
+        return sorted(names, key=lambda name: _OLD_NAMES.index(name) if name in _OLD_NAMES else 0)
+    expected = ['%d.vhd' % number for number in range(len(names))]
+    if set(names) != set(expected):
+        raise errors.InvalidImage('the image should have %s, it has %s' % (', '.join(expected), ', '.join(sorted(names))))
+    return expected

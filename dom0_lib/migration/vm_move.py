@@ -20,6 +20,7 @@ from dom0_lib.disks import vhd_chain
 from dom0_lib.migration import arrivals
 from dom0_lib.migration import rsync
 from dom0_lib.storage import arrival_files
+from dom0_lib.storage import held_chain
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
 from dom0_lib.toolstack import task_watch
@@ -42,9 +43,9 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
     target = None if _is_this_host(session_ref, host[0]) else host
     name = arrival_files.name_file(seq_num)
     with task_watch.Watch(session_ref, task) as watch:
-        with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+        with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
-                held = vhd_chain.hold_one(area, repository, vdi_uuid, name)
+                held = held_chain.hold_one(area, repository, vdi_uuid, name)
                 faults.point('transfer.held')
                 sending = rsync.Transfer(arrival_files.locate(instance_uuid, target is None), target, chosen, stillness.check)
                 sending.send(area.join(name), watch.report, () if seq_num else _list_stale(repository, vdi_uuid))
@@ -55,7 +56,7 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
 
 def _list_stale(repository, leaf_uuid):
     """What a longer chain of an earlier attempt may have left beside this one."""
-    length = len(vhd_chain.follow(repository, leaf_uuid))
+    length = len(held_chain.follow(repository, leaf_uuid))
     return [arrival_files.name_file(number) for number in range(length, vhd_chain.MAX_LENGTH)]
 
 
@@ -98,6 +99,6 @@ def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
 def _admit(arrival, repository, uuid_stack, chosen, watch):
     with staging.Area(repository.path, chosen.reserve_bytes) as area:
         names = arrival.list()
-        vhd_chain.take_uuids(uuid_stack, names)  # before a long copy, not after it
+        publication.take_uuids(uuid_stack, names)  # before a long copy, not after it
         origins = arrival.bring(area, names, watch.report)
         return publication.admit(area, repository, names, uuid_stack, watch.check, origins)

@@ -7,7 +7,7 @@ import os
 
 from dom0_lib import log
 from dom0_lib import settings
-from dom0_lib.disks import vhd_chain
+from dom0_lib.storage import held_chain
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
 from dom0_lib.toolstack import task_watch
@@ -22,7 +22,7 @@ def copy(session_ref, sr_path, vdi_uuids, uuid_stack, task):
     chosen = settings.load()
     os.nice(chosen.nice)
     repository = publication.open_repository(session_ref, sr_path, uuid_stack)
-    vhd_chain.take_uuids(uuid_stack, vdi_uuids)  # before the copying, not after it
+    publication.take_uuids(uuid_stack, vdi_uuids)  # before the copying, not after it
     with task_watch.Watch(session_ref, task) as watch:
         with staging.Area(repository.path, chosen.reserve_bytes) as area:
             names = _copy_still(repository, vdi_uuids, area, chosen, watch)
@@ -33,9 +33,9 @@ def copy(session_ref, sr_path, vdi_uuids, uuid_stack, task):
 
 def _copy_still(repository, vdi_uuids, area, chosen, watch):
     """Copy the VHDs into `area` while nothing changes them; returns their names there, leaf first."""
-    with vhd_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+    with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
         with staging.Area(repository.path) as held_area:
-            held = vhd_chain.hold(held_area, repository, vdi_uuids)
+            held = held_chain.hold(held_area, repository, vdi_uuids)
             done_bytes = [0]
 
             def report(size_bytes):

@@ -49,7 +49,7 @@ def admit(area, repository, names, uuid_stack, check, origins=()):
     check():    called before the last step and while that waits; what it raises ends the import
     Raises errors.ArgumentError, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
     """
-    uuids = vhd_chain.take_uuids(uuid_stack, names)
+    uuids = take_uuids(uuid_stack, names)
     vhd_chain.check(area, names)
     vhd_chain.relink(area, names, uuids)
     check()
@@ -189,3 +189,10 @@ def _move_in(staged, final):
         if os.path.lexists(final):
             raise errors.StorageError('%s is already there' % final)
         os.rename(staged, final)
+
+
+def take_uuids(uuid_stack, names):
+    """The uuid of each file: callers' stacks are consumed from the end, the leaf first."""
+    if len(uuid_stack) < len(names):
+        raise errors.ArgumentError('uuid_stack', 'has %d uuids, the image has %d VHDs' % (len(uuid_stack), len(names)))
+    return [uuid_stack[-1 - number] for number in range(len(names))]

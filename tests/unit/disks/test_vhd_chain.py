@@ -10,6 +10,9 @@ import pytest
 from dom0_lib import errors
 from dom0_lib.disks import vhd
 from dom0_lib.disks import vhd_chain
+from dom0_lib.images import download
+from dom0_lib.storage import held_chain
+from dom0_lib.storage import publication
 from tests.unit.disks import chains
 from tests.unit.disks.chains import BASE, CREATED_AT, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
 
@@ -30,7 +33,7 @@ area, repository, vhd_util = chains.area, chains.repository, chains.vhd_util
     (['snap.vhd', 'image.vhd'], ['snap.vhd', 'image.vhd']),
 ])
 def test_arrange(names, order):
-    assert vhd_chain.arrange(names) == order
+    assert download.arrange(names) == order
 
 
 @pytest.mark.parametrize('names, fragment', [
@@ -44,18 +47,18 @@ def test_arrange(names, order):
 ])
 def test_arrange_refuses(names, fragment):
     with pytest.raises(errors.InvalidImage) as caught:
-        vhd_chain.arrange(names)
+        download.arrange(names)
     assert fragment in str(caught.value)
 
 
 def test_uuids_are_taken_from_the_end():
-    assert vhd_chain.take_uuids(['c', 'b', 'a'], ['0.vhd']) == ['a']
-    assert vhd_chain.take_uuids(['c', 'b', 'a'], ['0.vhd', '1.vhd', '2.vhd']) == ['a', 'b', 'c']
+    assert publication.take_uuids(['c', 'b', 'a'], ['0.vhd']) == ['a']
+    assert publication.take_uuids(['c', 'b', 'a'], ['0.vhd', '1.vhd', '2.vhd']) == ['a', 'b', 'c']
 
 
 def test_too_few_uuids():
     with pytest.raises(errors.ArgumentError) as caught:
-        vhd_chain.take_uuids(['b', 'a'], ['0.vhd', '1.vhd', '2.vhd'])
+        publication.take_uuids(['b', 'a'], ['0.vhd', '1.vhd', '2.vhd'])
     assert str(caught.value) == "argument 'uuid_stack': has 2 uuids, the image has 3 VHDs"
 
 
@@ -238,7 +241,7 @@ def put_in_sr(repository, disks):
 
 def test_hold(area, repository):
     put_in_sr(repository, make_chain())
-    assert vhd_chain.hold(area, repository, UUIDS).names == ['0.vhd', '1.vhd', '2.vhd']
+    assert held_chain.hold(area, repository, UUIDS).names == ['0.vhd', '1.vhd', '2.vhd']
     assert [os.stat(area.join('%d.vhd' % number)).st_ino for number in range(3)] == [
         os.stat(repository.vhd_path(uuid)).st_ino for uuid in UUIDS]
 
@@ -251,7 +254,7 @@ def test_hold(area, repository):
 def test_hold_refuses(area, repository, uuids, fragment):
     put_in_sr(repository, make_chain())
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.hold(area, repository, uuids)
+        held_chain.hold(area, repository, uuids)
     assert fragment in str(caught.value)
 
 
@@ -260,7 +263,7 @@ def test_a_held_file_that_changes(area, repository, change):
     put_in_sr(repository, make_chain(2))
     for uuid in UUIDS[:2]:
         os.utime(repository.vhd_path(uuid), (CREATED_AT, CREATED_AT))
-    held = vhd_chain.hold(area, repository, UUIDS[:2])
+    held = held_chain.hold(area, repository, UUIDS[:2])
     path = area.join('1.vhd')  # also what only the last file went through counts
     if change == 'content':
         with open(path, 'r+b') as target:
@@ -291,10 +294,10 @@ def test_hold_one(area, repository, disk_type):
     put_in_sr(repository, [make_disk(disk_type, LEAF, PARENT if disk_type == vhd.DIFFERENCING else None)])
     if disk_type == vhd.FIXED:
         with pytest.raises(errors.StorageError) as caught:
-            vhd_chain.hold_one(area, repository, LEAF, 'any.vhd')
+            held_chain.hold_one(area, repository, LEAF, 'any.vhd')
         assert str(caught.value) == 'VDI %s is a fixed disk, which no chain can have' % LEAF
     else:
-        held = vhd_chain.hold_one(area, repository, LEAF, 'any.vhd')
+        held = held_chain.hold_one(area, repository, LEAF, 'any.vhd')
         assert (held.names, held.sizes) == (['any.vhd'], [os.path.getsize(repository.vhd_path(LEAF))])
 
 
@@ -319,13 +322,13 @@ def link_chain(repository, count, last_parent=None):
 @pytest.mark.parametrize('length', [1, 2, vhd_chain.MAX_LENGTH])
 def test_follow(repository, length):
     uuids = link_chain(repository, length)
-    assert vhd_chain.follow(repository, uuids[0]) == uuids
+    assert held_chain.follow(repository, uuids[0]) == uuids
 
 
 def test_a_chain_that_is_too_long(repository):
     uuids = link_chain(repository, vhd_chain.MAX_LENGTH + 1)
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.follow(repository, uuids[0])
+        held_chain.follow(repository, uuids[0])
     assert str(caught.value) == 'the chain of VDI %s does not end: VDI %s names 1 parents' % (uuids[0], uuids[-2])
 
 
@@ -333,14 +336,14 @@ def test_a_chain_that_is_too_long(repository):
 def test_a_chain_without_an_end(repository, length):
     uuids = link_chain(repository, length, '%08x%s' % (0, LEAF[8:]))
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.follow(repository, uuids[0])
+        held_chain.follow(repository, uuids[0])
     assert 'the chain of VDI %s does not end' % uuids[0] in str(caught.value)
 
 
 def test_a_chain_with_a_missing_parent(repository):
     uuids = link_chain(repository, 2, PARENT)
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.follow(repository, uuids[0])
+        held_chain.follow(repository, uuids[0])
     assert str(caught.value) == 'the SR has no VHD of VDI %s' % PARENT
 
 
@@ -352,7 +355,7 @@ def test_locators_of_two_parents(repository):
     with open(repository.vhd_path(uuids[0]), 'wb') as target:
         target.write(disk.build().read())
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.follow(repository, uuids[0])
+        held_chain.follow(repository, uuids[0])
     assert 'VDI %s names 2 parents' % uuids[0] in str(caught.value)
 
 
@@ -361,5 +364,5 @@ def test_hold_refuses_damage(area, repository):
     with open(repository.vhd_path(PARENT), 'wb') as target:
         target.write(b'x' * 5000)
     with pytest.raises(errors.StorageError) as caught:
-        vhd_chain.hold(area, repository, UUIDS[:2])
+        held_chain.hold(area, repository, UUIDS[:2])
     assert 'the VHD of VDI %s is damaged' % PARENT in str(caught.value)
