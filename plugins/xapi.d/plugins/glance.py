@@ -20,7 +20,7 @@ CALLS = {
         Arg('task', kinds.TASK, default=None),
     ),
     'upload_vhd2': Call(
-        'dom0_lib.images.download:upload',
+        'dom0_lib.images.upload:upload',
         Arg('vdi_uuids', kinds.UUID_LIST),
         Arg('image_id', kinds.IMAGE_ID),
         Arg('endpoint', kinds.ENDPOINT),
@@ -32,7 +32,7 @@ CALLS = {
         Arg('task', kinds.TASK, default=None),
     ),
     'sweep': Call(
-        'dom0_lib.images.download:sweep',
+        'dom0_lib.storage.sr_calls:sweep',
         Arg('sr_path', kinds.SR_PATH),
         Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
     ),
