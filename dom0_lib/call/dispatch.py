@@ -105,7 +105,7 @@ def _run(calls, request, plugin):
         raise errors.ArgumentError(_LEGACY_KEY, 'this call takes no pickle, but one text for each argument')
     if is_legacy:
         from dom0_lib.call import pickles
-        values = binding.bind_legacy(call.rows, *_unpickle(pickles, request.arguments[_LEGACY_KEY]))
+        values = binding.bind_legacy(call.rows, *_unpickle(request.arguments[_LEGACY_KEY]))
     else:
         values = binding.bind_plain(call.rows, request.arguments, call.ignores_unknown)
     _authorize(call, request, plugin)
@@ -134,7 +134,8 @@ def _authorize(call, request, plugin):
         policy.authorize(request.session_ref, plugin, request.function, call.acts_on_host, call.needs_no_settings)
 
 
-def _unpickle(pickles, text):
+def _unpickle(text):
+    from dom0_lib.call import pickles
     try:
         call = pickles.loads(text)
     except pickles.PickleError as error:

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small image service with faults on request, and the real Glance beside it."""
+"""A small image service with faults on request, and the real Glance beside it.
+
+Uses: system.
+"""
