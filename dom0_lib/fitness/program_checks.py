@@ -126,7 +126,7 @@ def _read_port():
 
 def check_xenstore(_patient):
     try:
-        with xenstore.connect(_DAEMON_TIMEOUT_S) as store:
+        with xenstore.Connection(_DAEMON_TIMEOUT_S) as store:
             return 'answers, %d guests' % len(console_logging.list_living(store))
     except errors.PluginError as error:
         raise checkup.Unfit(compat.to_text(error), 'look into systemctl status xenstored; if it has ended, reboot the host')

@@ -82,7 +82,7 @@ class State(object):
 
 def read_state():
     """The State of this host.  Raises errors.PluginError, errors.RetryableError without xenstored."""
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         return _read_state(store)
 
 
@@ -140,7 +140,7 @@ def turn_on():
 
     Raises errors.PluginError, before anything has changed where something foreign is in the way; errors.RetryableError.
     """
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         state = _read_state(store)
         if state.foreign:
             raise errors.PluginError('; '.join('%s: %s' % pair for pair in state.foreign))
@@ -174,7 +174,7 @@ def turn_off(session_ref):
     While domains that are logged still live, cron tends them and finishes this later: is_tended() tells.
     Raises errors.PluginError, errors.RetryableError, and what console_claims.drop() raises.
     """
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         state = _read_state(store)
         if not state.present:
             return []
@@ -198,7 +198,7 @@ def finish(session_ref):
     Raises errors.PluginError, and what console_claims.drop() raises.
     """
     logs = console_files.list_logs()
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         living = list_living(store)
     removed = [dom_id for dom_id in sorted(logs) if dom_id not in living and console_files.forget(dom_id, is_alive=False)]
     claims_removed = console_claims.drop(session_ref)

@@ -63,7 +63,7 @@ def _require_logging():
 
 
 def _keep(session_ref, logs, reply):
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         console_logging.keep_record(store)
         living = console_logging.list_living(store)
     state = _State()

@@ -142,7 +142,7 @@ class _Exchange(object):
         doubtful_until = 0
         while True:
             try:
-                with xenstore.connect(min(_OPERATION_S, max(self._guest.left_s, _CLEANING_S))) as store:
+                with xenstore.Connection(min(_OPERATION_S, max(self._guest.left_s, _CLEANING_S))) as store:
                     for path in (self._answer_path, self._name_path, '@releaseDomain'):
                         store.watch(path, _TOKEN)
                     if not self._is_written:
@@ -199,7 +199,7 @@ class _Exchange(object):
         self._is_begun = False
         try:
             # Not over the connection in use: an exchange that was interrupted may have left half a message there.
-            with xenstore.connect(_CLEANING_S) as store:
+            with xenstore.Connection(_CLEANING_S) as store:
                 for path in (self._request_path, self._answer_path):
                     try:
                         store.remove(path)

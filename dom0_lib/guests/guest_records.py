@@ -29,7 +29,7 @@ def read(_session_ref, dom_id, path, ignore_missing_path):
 
     Raises errors.PluginError, errors.RetryableError, as all calls here do.
     """
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         try:
             return light_json.from_stored(store.read(_locate(dom_id, path)))
         except xenstore.NotFound:
@@ -48,14 +48,14 @@ def write(_session_ref, dom_id, path, value):
             raise errors.PluginError('there is no domain %d' % dom_id)
         changes.write(_locate(dom_id, path), data)
 
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         store.transact(change, _CHANGES_S)
     return light_json.from_stored(data)
 
 
 def delete(_session_ref, dom_id, path):
     """Remove a record and what is below it, if it is there; returns an empty text."""
-    with xenstore.connect(_TIMEOUT_S) as store:
+    with xenstore.Connection(_TIMEOUT_S) as store:
         try:
             store.remove(_locate(dom_id, path))
         except xenstore.NotFound:
@@ -66,8 +66,8 @@ def delete(_session_ref, dom_id, path):
 def list_all(_session_ref, dom_id, path):
     """All records below one, as they were at one moment: JSON text of an object with their paths from there and their values."""
     top = _locate(dom_id, path)
-    with xenstore.connect(_TIMEOUT_S) as store:
-        with xenstore.connect(_TIMEOUT_S) as helper:
+    with xenstore.Connection(_TIMEOUT_S) as store:
+        with xenstore.Connection(_TIMEOUT_S) as helper:
             members = _collect_at_once(store, helper, top)
     return u'{%s}' % u', '.join([members[place] for place in sorted(members)])
 

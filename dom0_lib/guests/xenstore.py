@@ -61,14 +61,6 @@ class TooLong(StoreError):
 _CLASSES = {'ENOENT': NotFound, 'EAGAIN': Conflict, 'EQUOTA': QuotaExceeded, 'ENOSPC': QuotaExceeded, 'E2BIG': TooLong}
 
 
-def connect(timeout_s):
-    """A Connection to this host's xenstored, for a `with` statement; each of its operations takes at most `timeout_s` seconds.
-
-    Raises errors.RetryableError.
-    """
-    return Connection(timeout_s)
-
-
 class Operations(object):
     """What can be done on a connection and in a transaction alike.
 
@@ -147,7 +139,11 @@ class Operations(object):
 
 
 class Connection(Operations):
-    """An open connection; use it in one thread, in a `with` statement."""
+    """A connection to this host's xenstored; use it in one thread, in a `with` statement.
+
+    timeout_s: how long each of its operations may take
+    Raises errors.RetryableError if the daemon cannot be reached.
+    """
 
     def __init__(self, timeout_s):
         super(Connection, self).__init__(xenstore_link.Link(timeout_s))

@@ -25,7 +25,7 @@ WAIT_CPU_LIMIT_S = 0.05
 @pytest.fixture
 def store(daemon, monkeypatch):  # noqa: F811
     monkeypatch.setenv("DOM0_ROOT", daemon.root)
-    with xenstore.connect(DEADLINE_S) as connected:
+    with xenstore.Connection(DEADLINE_S) as connected:
         yield connected
 
 
@@ -48,7 +48,7 @@ def test_what_is_not_there(store):
     with pytest.raises(xenstore.NotFound):
         store.remove(PATH + "/nothing/below")
     assert store.read_all([PATH + "/name", PATH + "/nothing", PATH]) == [b"vm5", None, b""]
-    with xenstore.connect(DEADLINE_S) as helper:
+    with xenstore.Connection(DEADLINE_S) as helper:
         paths = [PATH + "/nothing", PATH + "/name"]
         assert sorted(store.survey(helper, paths)) == [(paths[1], b"vm5", []), (paths[0], None, None)]
 
@@ -67,7 +67,7 @@ def test_a_directory_of_any_length(store, count, name):
     for item in names:
         store.write(DATA + b"/many/" + item, b"")
     assert sorted(store.list(DATA + b"/many")) == sorted(names)
-    with xenstore.connect(DEADLINE_S) as helper:
+    with xenstore.Connection(DEADLINE_S) as helper:
         found = dict((path, sorted(below)) for path, _, below in store.survey(helper, [DATA + b"/many", PATH + "/name"]))
     assert found == {DATA + b"/many": sorted(names), PATH + "/name": []}
 
@@ -156,7 +156,7 @@ def test_counting_side_by_side(store, daemon):  # noqa: F811
         changes.write(PATH + "/count", b"%d" % (int(changes.read(PATH + "/count")) + 1))
 
     def run():
-        with xenstore.connect(DEADLINE_S) as own:
+        with xenstore.Connection(DEADLINE_S) as own:
             for _ in range(10):
                 own.transact(increase, DEADLINE_S)
     threads = list_threads(*[run] * 5)
@@ -236,14 +236,14 @@ def test_the_daemon_ends_during_a_wait(store, daemon):  # noqa: F811
         store.wait_event(patience.ENDLESS_S)
     assert time.monotonic() - started < DEADLINE_S
     timer.join(DEADLINE_S)
-    with xenstore.connect(DEADLINE_S) as other:
+    with xenstore.Connection(DEADLINE_S) as other:
         assert other.read(PATH + "/name") == b"vm5"
 
 
 def test_a_daemon_that_stands_still(daemon, monkeypatch):  # noqa: F811
     monkeypatch.setenv("DOM0_ROOT", daemon.root)
     with pytest.raises(errors.RetryableError, match="did not answer within 0.5 s"):
-        with xenstore.connect(0.5) as store:
+        with xenstore.Connection(0.5) as store:
             daemon.pause()
             try:
                 store.read(PATH + "/name")
@@ -256,7 +256,7 @@ def test_a_daemon_that_is_not_there(daemon, monkeypatch):  # noqa: F811
     daemon.stop()
     try:
         with pytest.raises(errors.RetryableError, match="/var/run/xenstored/socket"):
-            xenstore.connect(DEADLINE_S)
+            xenstore.Connection(DEADLINE_S)
     finally:
         daemon.start()
 
@@ -267,7 +267,7 @@ def test_many_at_once(daemon, monkeypatch):  # noqa: F811
     answers = []
 
     def read():
-        with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as store:
             answers.append(store.read(PATH + "/name"))
     threads = list_threads(*[read] * 100)
     for thread in threads:
@@ -285,7 +285,7 @@ def cpu_s():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
-with xenstore.connect(5) as store:
+with xenstore.Connection(5) as store:
     store.watch('/local/domain/5/data', b'data')
     store.wait_event(5)
     before_s = cpu_s()

@@ -48,7 +48,7 @@ def test_what_is_no_message(data):
 def test_an_answer_that_cannot_be_trusted_ends_the_connection(start_xenstored, case, answer):
     start_xenstored(answer)
     with pytest.raises(errors.RetryableError) as caught:
-        with xenstore.connect(0.3) as store:
+        with xenstore.Connection(0.3) as store:
             store.read('/a')
     assert str(caught.value).startswith('xenstored ')
     with pytest.raises(errors.RetryableError):
@@ -58,7 +58,7 @@ def test_an_answer_that_cannot_be_trusted_ends_the_connection(start_xenstored, c
 def test_a_reply_that_nobody_asked_for(start_xenstored):
     start_xenstored(lambda kind, request_id, payload: message(kind, request_id, b'x') * 2)
     with pytest.raises(errors.RetryableError):
-        with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as store:
             assert store.read('/a') == b'x'
             store.wait_event(DEADLINE_S)
 
@@ -66,7 +66,7 @@ def test_a_reply_that_nobody_asked_for(start_xenstored):
 def test_events_before_a_reply_are_kept(start_xenstored):
     other = message(WATCH_EVENT, 0, b'/b\0token\0')
     start_xenstored(lambda kind, request_id, payload: EVENT + other + EVENT + message(kind, request_id, b'x'))
-    with xenstore.connect(DEADLINE_S) as store:
+    with xenstore.Connection(DEADLINE_S) as store:
         assert store.read('/a') == b'x'
         assert store.read('/a') == b'x'
         assert [store.wait_event(0.1) for _ in range(3)] == [(b'/a', b'token'), (b'/b', b'token'), None]
@@ -76,7 +76,7 @@ def test_a_flood_of_events_does_not_outlast_the_deadline(start_xenstored):
     start_xenstored(lambda kind, request_id, payload: EVENT * 20000)
     started = time.time()
     with pytest.raises(errors.RetryableError):
-        with xenstore.connect(0.5) as store:
+        with xenstore.Connection(0.5) as store:
             store.read('/a')
     assert 0.4 < time.time() - started < patience.LIMIT_S
 
@@ -85,7 +85,7 @@ def test_a_daemon_that_is_silent(start_xenstored):
     start_xenstored(lambda kind, request_id, payload: time.sleep(0.6))
     started = time.time()
     with pytest.raises(errors.RetryableError) as caught:
-        with xenstore.connect(0.3) as store:
+        with xenstore.Connection(0.3) as store:
             store.read('/a')
     assert 'did not answer within 0.3 s' in str(caught.value)
     assert 0.2 < time.time() - started < patience.LIMIT_S
@@ -94,7 +94,7 @@ def test_a_daemon_that_is_silent(start_xenstored):
 def test_a_daemon_that_is_not_there(monkeypatch, tmpdir):
     monkeypatch.setenv('DOM0_ROOT', str(tmpdir))
     with pytest.raises(errors.RetryableError) as caught:
-        xenstore.connect(1)
+        xenstore.Connection(1)
     assert '/var/run/xenstored/socket' in str(caught.value)
 
 
@@ -105,7 +105,7 @@ def test_a_daemon_that_is_not_there(monkeypatch, tmpdir):
 def test_an_error_has_the_name_that_the_daemon_gave_it(start_xenstored, name, inside, outside):
     start_xenstored(lambda kind, request_id, payload: message(ERROR, request_id, name + b'\0'))
     with pytest.raises(outside) as caught:
-        with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as store:
             try:
                 store.write('/local/domain/5/data', b'')
             except xenstore.StoreError as error:
@@ -118,7 +118,7 @@ def test_an_error_has_the_name_that_the_daemon_gave_it(start_xenstored, name, in
 def test_what_is_too_long_is_not_sent(start_xenstored):
     asked = []
     start_xenstored(lambda kind, request_id, payload: asked.append(payload) or message(kind, request_id, b'OK\0'))
-    with xenstore.connect(DEADLINE_S) as store:
+    with xenstore.Connection(DEADLINE_S) as store:
         for path, value, limit in (('/a', b'x' * 2049, '2048'), (b'/' + b'a' * 2200, b'x' * 2000, '4096')):
             with pytest.raises(xenstore.TooLong) as caught:
                 store.write(path, value)
@@ -132,7 +132,7 @@ def test_what_is_too_long_is_not_sent(start_xenstored):
 def test_a_transaction_without_a_number(start_xenstored):
     start_xenstored(lambda kind, request_id, payload: message(kind, request_id, b'one\0'))
     with pytest.raises(errors.RetryableError):
-        with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as store:
             with store.transaction():
                 pass
 
@@ -146,7 +146,7 @@ def test_conflicts_are_repeated_until_the_deadline(start_xenstored):
     calls = []
     started = time.time()
     with pytest.raises(errors.RetryableError):
-        with xenstore.connect(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as store:
             store.transact(lambda changes: calls.append(changes.read('/a')), 0.2)
     assert len(calls) > 1 and 0.1 < time.time() - started < patience.LIMIT_S
 
@@ -156,7 +156,7 @@ def test_many_requests_are_answered_in_order(start_xenstored, count, size):
     start_xenstored(lambda kind, request_id, payload: message(kind, request_id, payload[:-1].replace(b'/', b'=')) if b'7' not in payload else
           message(ERROR, request_id, b'ENOENT\0'))
     names = [b'/' + b'a' * size + b'%d' % number for number in range(count)]
-    with xenstore.connect(DEADLINE_S) as store:
+    with xenstore.Connection(DEADLINE_S) as store:
         assert store.read_all(names) == [None if b'7' in name else name.replace(b'/', b'=') for name in names]
         assert store.read_all([]) == []
 
@@ -172,8 +172,8 @@ def test_a_survey_is_shared_by_two_connections(start_xenstored, count):
     paths = [b'/%d' % number for number in range(count)]
     expected = [(path, None if b'7' in path else path[1:], None if b'7' in path or b'8' in path else [b'below-' + path[1:]] * 2)
                 for path in paths]
-    with xenstore.connect(DEADLINE_S) as store:
-        with xenstore.connect(DEADLINE_S) as helper:
+    with xenstore.Connection(DEADLINE_S) as store:
+        with xenstore.Connection(DEADLINE_S) as helper:
             for _ in range(2):
                 assert sorted(store.survey(helper, paths)) == sorted(expected)
             assert store.read('/a') == b'a' and helper.list('/a') == [b'below-a'] * 2
@@ -184,7 +184,7 @@ def test_a_survey_that_is_refused(start_xenstored, kind):
     start_xenstored(lambda asked, request_id, payload: message(ERROR, request_id, b'EACCES\0') if asked == kind else
                     message(asked, request_id, b''))
     with pytest.raises(errors.PluginError) as caught:
-        with xenstore.connect(DEADLINE_S) as store:
-            with xenstore.connect(DEADLINE_S) as helper:
+        with xenstore.Connection(DEADLINE_S) as store:
+            with xenstore.Connection(DEADLINE_S) as helper:
                 list(store.survey(helper, [b'/a', b'/b']))
     assert '/a' in str(caught.value) and 'EACCES' in str(caught.value)
