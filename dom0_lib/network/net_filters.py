@@ -16,24 +16,23 @@ ipset_manager, ip_conntrack).  All of it runs as root, so nothing here may name 
 
 from __future__ import absolute_import, division
 
-from dom0_lib.network import command_words as words
-from dom0_lib.network.command_words import Refused
-from dom0_lib.network.command_words import Words
+from dom0_lib.network import command_words
 
 # fgets() of 10,240 in iptables-restore and 1,024 in ipset: what is beyond would be read as a line of its own.
 _RULE_MAX = 8192
 _SET_LINE_MAX = 1000
 _SYSCTL_VALUE = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,:-')
 
-_ON_OFF = words.one_of('on', 'off')
-_SCOPE = words.one_of('global', 'link', 'host', 'site')
-_DEVICE, _ADDRESS, _NUMBER, _NAME = words.is_device, words.is_address, words.is_number, words.is_name
+_ON_OFF = command_words.one_of('on', 'off')
+_SCOPE = command_words.one_of('global', 'link', 'host', 'site')
+_DEVICE, _ADDRESS = command_words.is_device, command_words.is_address
+_NUMBER, _NAME = command_words.is_number, command_words.is_name
 
 
 def check(argv, input_data):
     """Raises command_words.Refused unless `argv`, a list of printable texts, with this input is allowed."""
     if argv[0] not in _FILTERS:
-        raise Refused(argv[0])
+        raise command_words.Refused(argv[0])
     _FILTERS[argv[0]](argv[1:], input_data)
 
 
@@ -53,40 +52,41 @@ def _is_broadcast(text):
     return text == '+' or _ADDRESS(text)
 
 
-_ADDRESS_SHOW = Words(
+_ADDRESS_SHOW = command_words.Words(
     flags=('permanent', 'dynamic', 'up', 'tentative', 'primary', 'secondary', 'deprecated'),
     valued={'dev': _DEVICE, 'scope': _SCOPE, 'to': _ADDRESS, 'label': _DEVICE}, free=_DEVICE, free_max=1)
-_ADDRESS_CHANGE = Words(
+_ADDRESS_CHANGE = command_words.Words(
     flags=('nodad', 'noprefixroute'),
     valued={'dev': _DEVICE, 'scope': _SCOPE, 'brd': _is_broadcast, 'broadcast': _is_broadcast, 'label': _DEVICE,
             'valid_lft': _NAME, 'preferred_lft': _NAME}, free=_ADDRESS, free_max=1)
-_ROUTE = Words(
+_ROUTE = command_words.Words(
     flags=('onlink', 'unicast', 'blackhole', 'unreachable', 'prohibit', 'local', 'cached'),
     valued={'dev': _DEVICE, 'via': _ADDRESS, 'src': _ADDRESS, 'scope': _NAME, 'proto': _NAME, 'protocol': _NAME, 'metric': _NUMBER,
             'table': _NAME, 'mtu': _NUMBER, 'to': _is_default_or_address, 'root': _is_default_or_address,
             'exact': _is_default_or_address, 'match': _is_default_or_address, 'from': _ADDRESS, 'iif': _DEVICE, 'oif': _DEVICE},
     free=_is_default_or_address, free_max=1)
-_RULE = Words(
+_RULE = command_words.Words(
     flags=('not',),
     valued={'from': _is_all_or_address, 'to': _is_all_or_address, 'iif': _DEVICE, 'oif': _DEVICE, 'table': _NAME, 'lookup': _NAME,
             'priority': _NUMBER, 'pref': _NUMBER, 'type': _NAME, 'fwmark': _is_mark})
-_NEIGHBOUR = Words(
+_NEIGHBOUR = command_words.Words(
     flags=('proxy',),
     valued={'dev': _DEVICE, 'lladdr': _ADDRESS, 'nud': _NAME, 'to': _ADDRESS}, free=_ADDRESS, free_max=1)
-_LINK_SHOW = Words(flags=('up',), valued={'dev': _DEVICE, 'type': _NAME, 'master': _DEVICE}, free=_DEVICE, free_max=1)
-_LINK_SET = Words(
+_LINK_SHOW = command_words.Words(flags=('up',), valued={'dev': _DEVICE, 'type': _NAME, 'master': _DEVICE}, free=_DEVICE, free_max=1)
+_LINK_SET = command_words.Words(
     flags=('up', 'down', 'nomaster'),
     valued={'dev': _DEVICE, 'mtu': _NUMBER, 'address': _ADDRESS, 'name': _DEVICE, 'master': _DEVICE, 'txqueuelen': _NUMBER,
-            'alias': words.is_any, 'promisc': _ON_OFF, 'allmulticast': _ON_OFF, 'multicast': _ON_OFF, 'arp': _ON_OFF},
+            'alias': command_words.is_any, 'promisc': _ON_OFF, 'allmulticast': _ON_OFF, 'multicast': _ON_OFF, 'arp': _ON_OFF},
     free=_DEVICE, free_max=1)
-_LINK_ADD = Words(
+_LINK_ADD = command_words.Words(
     flags=('up', 'peer', 'proxy'),
     valued={'link': _DEVICE, 'name': _DEVICE, 'dev': _DEVICE, 'mtu': _NUMBER, 'address': _ADDRESS, 'id': _NUMBER,
-            'type': words.one_of('veth', 'vlan', 'vxlan', 'bridge', 'dummy', 'macvtap', 'macvlan'), 'mode': _NAME,
+            'type': command_words.one_of('veth', 'vlan', 'vxlan', 'bridge', 'dummy', 'macvtap', 'macvlan'), 'mode': _NAME,
             'group': _ADDRESS, 'remote': _ADDRESS, 'local': _ADDRESS, 'ttl': _NAME, 'tos': _NAME, 'dstport': _NUMBER,
-            'protocol': words.one_of('802.1Q', '802.1ad')}, free=_DEVICE, free_max=1)
-_NAMESPACE = Words(free=_NAME, free_max=1)
-_TAP = Words(valued={'dev': _DEVICE, 'name': _DEVICE, 'mode': words.one_of('tap', 'tun')}, free=_DEVICE, free_max=1)
+            'protocol': command_words.one_of('802.1Q', '802.1ad')}, free=_DEVICE, free_max=1)
+_NAMESPACE = command_words.Words(free=_NAME, free_max=1)
+_TAP = command_words.Words(
+    valued={'dev': _DEVICE, 'name': _DEVICE, 'mode': command_words.one_of('tap', 'tun')}, free=_DEVICE, free_max=1)
 
 
 def _make_actions(show, change, *names):
@@ -105,8 +105,8 @@ _IP_ACTIONS = {
     'route': _make_actions(_ROUTE, _ROUTE, 'get', 'add', 'append', 'replace', 'change', 'delete', 'flush'),
     'rule': _make_actions(_RULE, _RULE, 'add', 'delete'),
     'neighbour': _make_actions(_NEIGHBOUR, _NEIGHBOUR, 'add', 'replace', 'change', 'delete', 'flush'),
-    'netns': _make_actions(Words(), _NAMESPACE, 'add', 'delete'),
-    'tuntap': _make_actions(Words(), _TAP, 'add', 'delete'),
+    'netns': _make_actions(command_words.Words(), _NAMESPACE, 'add', 'delete'),
+    'tuntap': _make_actions(command_words.Words(), _TAP, 'add', 'delete'),
 }
 
 
@@ -117,18 +117,18 @@ def _check_ip(argv, _input_data):
         if option in ('-f', '-family') and left[:1] in (['inet'], ['inet6'], ['link']):
             left.pop(0)
         elif option not in _IP_OPTIONS:
-            raise Refused(option)
+            raise command_words.Refused(option)
     if not left:
         return
     actions = _IP_ACTIONS.get(_IP_OBJECTS.get(left[0], left[0]), {})
     verb = _IP_VERBS.get(left[1], left[1]) if len(left) > 1 else 'show'
     if verb not in actions:
-        raise Refused(' '.join(left[:2]))
+        raise command_words.Refused(' '.join(left[:2]))
     actions[verb].check(left[2:])
 
 
 def _check_sysctl(argv, _input_data):
-    Words(flags=('-w', '-b', '-n', '-e', '-q'), free=_is_net_setting, free_max=16).check(argv)
+    command_words.Words(flags=('-w', '-b', '-n', '-e', '-q'), free=_is_net_setting, free_max=16).check(argv)
 
 
 def _is_net_setting(text):
@@ -139,9 +139,9 @@ def _is_net_setting(text):
             and _SYSCTL_VALUE.issuperset(value))
 
 
-_RULES_TABLE = words.one_of('filter', 'nat', 'mangle', 'raw', 'security')
-_RULES_SAVE = Words(flags=('-c', '--counters'), valued={'-t': _RULES_TABLE, '--table': _RULES_TABLE})
-_RULES_RESTORE = Words(
+_RULES_TABLE = command_words.one_of('filter', 'nat', 'mangle', 'raw', 'security')
+_RULES_SAVE = command_words.Words(flags=('-c', '--counters'), valued={'-t': _RULES_TABLE, '--table': _RULES_TABLE})
+_RULES_RESTORE = command_words.Words(
     flags=('-n', '--noflush', '-c', '--counters', '-v', '--verbose', '--test'),
     valued={'-W': _NUMBER, '--wait-interval': _NUMBER, '-T': _RULES_TABLE, '--table': _RULES_TABLE},
     optional={'-w': _NUMBER, '--wait': _NUMBER})
@@ -171,9 +171,9 @@ def _check_rule_word(word):
     if word.startswith('--'):
         name = word[2:].partition('=')[0]
         if name and any(option.startswith(name) for option in _RULE_OPTIONS_REFUSED):
-            raise Refused(word)
+            raise command_words.Refused(word)
     elif word[:1] == '-' and not _RULE_LETTERS.issuperset(word[1:]):
-        raise Refused(word)
+        raise command_words.Refused(word)
 
 
 def _split_input(data, line_max):
@@ -181,9 +181,9 @@ def _split_input(data, line_max):
     lines = text.split('\n')
     for line in lines:
         if len(line) > line_max:
-            raise Refused('a line of %d bytes' % len(line))
+            raise command_words.Refused('a line of %d bytes' % len(line))
         if any(c < ' ' and c != '\t' for c in line):
-            raise Refused('a control character in the input')
+            raise command_words.Refused('a control character in the input')
     return lines
 
 
@@ -196,10 +196,11 @@ def _is_set_word(text):
     return _SET_CHARACTERS.issuperset(text) and text[:1] not in '-/.'
 
 
-_SETS = Words(flags=_SET_FLAGS + ('-q', '-quiet', '-n', '-name', '-t', '-terse', '-s', '-sorted', '-V', '--version'),
-              valued={'-o': words.one_of('plain', 'save', 'xml'), '-output': words.one_of('plain', 'save', 'xml')},
-              free=_is_set_word, free_max=32)
-_SET_LINE = Words(flags=_SET_FLAGS, free=_is_set_word, free_max=32)
+_SET_FORMAT = command_words.one_of('plain', 'save', 'xml')
+_SETS = command_words.Words(
+    flags=_SET_FLAGS + ('-q', '-quiet', '-n', '-name', '-t', '-terse', '-s', '-sorted', '-V', '--version'),
+    valued={'-o': _SET_FORMAT, '-output': _SET_FORMAT}, free=_is_set_word, free_max=32)
+_SET_LINE = command_words.Words(flags=_SET_FLAGS, free=_is_set_word, free_max=32)
 
 
 def _check_ipset(argv, input_data):
@@ -210,35 +211,36 @@ def _check_ipset(argv, input_data):
 
 def _check_first(free, commands):
     if free and free[0] not in commands:
-        raise Refused(free[0])
+        raise command_words.Refused(free[0])
 
 
-_CONNECTIONS = Words(
+_FAMILY = command_words.one_of('ipv4', 'ipv6')
+_CONNECTIONS = command_words.Words(
     flags=('-D', '--delete', '-L', '--dump', '-n', '--src-nat', '-g', '--dst-nat'),
-    valued={'-f': words.one_of('ipv4', 'ipv6'), '--family': words.one_of('ipv4', 'ipv6'), '-p': _NAME, '--proto': _NAME,
-            '-s': _ADDRESS, '--orig-src': _ADDRESS, '--src': _ADDRESS, '-d': _ADDRESS, '--orig-dst': _ADDRESS, '--dst': _ADDRESS,
-            '-r': _ADDRESS, '--reply-src': _ADDRESS, '-q': _ADDRESS, '--reply-dst': _ADDRESS, '-w': _NUMBER, '--zone': _NUMBER,
-            '-m': _NAME, '--mark': _NAME, '--sport': _NUMBER, '--dport': _NUMBER, '--orig-port-src': _NUMBER,
-            '--orig-port-dst': _NUMBER, '--icmp-type': _NUMBER, '--icmp-code': _NUMBER, '--icmp-id': _NUMBER,
-            '--icmpv6-type': _NUMBER, '--icmpv6-code': _NUMBER, '--icmpv6-id': _NUMBER})
+    valued={'-f': _FAMILY, '--family': _FAMILY, '-p': _NAME, '--proto': _NAME, '-s': _ADDRESS, '--orig-src': _ADDRESS,
+            '--src': _ADDRESS, '-d': _ADDRESS, '--orig-dst': _ADDRESS, '--dst': _ADDRESS, '-r': _ADDRESS, '--reply-src': _ADDRESS,
+            '-q': _ADDRESS, '--reply-dst': _ADDRESS, '-w': _NUMBER, '--zone': _NUMBER, '-m': _NAME, '--mark': _NAME,
+            '--sport': _NUMBER, '--dport': _NUMBER, '--orig-port-src': _NUMBER, '--orig-port-dst': _NUMBER,
+            '--icmp-type': _NUMBER, '--icmp-code': _NUMBER, '--icmp-id': _NUMBER, '--icmpv6-type': _NUMBER, '--icmpv6-code': _NUMBER, '--icmpv6-id': _NUMBER})
 
 
 def _check_conntrack(argv, _input_data):
     _CONNECTIONS.check(argv)
 
 
-_FORMAT = words.one_of('table', 'list', 'html', 'csv', 'json')
-_DATA_FORMAT = words.one_of('string', 'bare', 'json')
+_FORMAT = command_words.one_of('table', 'list', 'html', 'csv', 'json')
+_DATA_FORMAT = command_words.one_of('string', 'bare', 'json')
 _OVSDB_OPTIONS = {'-t': _NUMBER, '--timeout': _NUMBER, '-f': _FORMAT, '--format': _FORMAT, '-d': _DATA_FORMAT,
                   '--data': _DATA_FORMAT}
 _VERSION_FLAGS = ('-V', '--version')
 _VSCTL_FLAGS = _VERSION_FLAGS + (
     '--oneline', '--no-wait', '--no-syslog', '--dry-run', '--bare', '--pretty', '--no-heading', '--no-headings', '--may-exist',
     '--if-exists', '--if-exist', '--all', '--with-iface', '--real', '--fake', '--fake-iface')
-_VSCTL = Words(
+_VSCTL = command_words.Words(
     flags=_VSCTL_FLAGS,
-    valued=dict(_OVSDB_OPTIONS, **{'--columns': words.is_name_list, '--id': lambda text: text[:1] == '@' and _NAME(text[1:])}),
-    free=words.is_any, free_max=64)
+    valued=dict(_OVSDB_OPTIONS, **{'--columns': command_words.is_name_list,
+                                   '--id': lambda text: text[:1] == '@' and _NAME(text[1:])}),
+    free=command_words.is_any, free_max=64)
 _VSCTL_TABLES = frozenset([
     'open_vswitch', 'bridge', 'port', 'interface', 'controller', 'manager', 'qos', 'queue', 'mirror', 'netflow', 'sflow', 'ipfix',
     'flow_table', 'flow_sample_collector_set', 'ct_zone', 'ct_timeout_policy', 'datapath'])
@@ -265,20 +267,20 @@ def _check_vsctl(argv, _input_data):
         free = _VSCTL.check(command)
         for word in free:
             if any(part in word.lower().replace('-', '_') for part in _VSCTL_PARTS_REFUSED):
-                raise Refused(word)
+                raise command_words.Refused(word)
         if free and free[0] in _VSCTL_TABLE_COMMANDS:
             if len(free) > 1 and free[1].lower().replace('-', '_') not in _VSCTL_TABLES:
-                raise Refused(free[1])
+                raise command_words.Refused(free[1])
         elif free and free[0] not in _VSCTL_COMMANDS:
-            raise Refused(free[0])
+            raise command_words.Refused(free[0])
 
 
-_OFCTL = Words(
+_OFCTL = command_words.Words(
     flags=_VERSION_FLAGS + ('--strict', '--bundle', '--readd', '--names', '--no-names', '--stats', '--no-stats'),
-    valued={'-O': words.is_name_list, '--protocols': words.is_name_list, '-t': _NUMBER, '--timeout': _NUMBER, '-F': _NAME,
-            '--flow-format': _NAME},
+    valued={'-O': command_words.is_name_list, '--protocols': command_words.is_name_list, '-t': _NUMBER, '--timeout': _NUMBER,
+            '-F': _NAME, '--flow-format': _NAME},
     free=lambda text: True, free_max=3)
-_NOTHING, _STDIN, _FLOW = words.one_of(), words.one_of('-'), words.is_any
+_NOTHING, _STDIN, _FLOW = command_words.one_of(), command_words.one_of('-'), command_words.is_any
 
 
 def _is_flow_or_stdin(text):
@@ -298,12 +300,13 @@ def _check_ofctl(argv, _input_data):
     if not free:
         return
     if free[0] not in _OFCTL_COMMANDS:
-        raise Refused(free[0])
+        raise command_words.Refused(free[0])
     if not all(_DEVICE(bridge) for bridge in free[1:2]) or not all(_OFCTL_COMMANDS[free[0]](text) for text in free[2:]):
-        raise Refused(' '.join(free))
+        raise command_words.Refused(' '.join(free))
 
 
-_OVSDB_CLIENT = Words(flags=_VERSION_FLAGS + ('--no-headings', '--pretty', '--bare'), valued=_OVSDB_OPTIONS, free=_NAME, free_max=8)
+_OVSDB_CLIENT = command_words.Words(
+    flags=_VERSION_FLAGS + ('--no-headings', '--pretty', '--bare'), valued=_OVSDB_OPTIONS, free=_NAME, free_max=8)
 
 
 def _check_ovsdb_client(argv, _input_data):

@@ -46,7 +46,7 @@ CALLS = {
     'get_pci_type': Call('dom0_lib.host.pci_devices:find_type', Arg('pci_device', host_kinds.PCI_DEVICE)),
     'network_config': HostCall('dom0_lib.network.host_network:configure', Arg('args', network_commands.CALL)),
     'iptables_config': HostCall(
-        'dom0_lib.network.firewall_tables:run',
+        'dom0_lib.network.host_network:run_tables_command',
         Arg('cmd_args', network_kinds.COMMAND),
         Arg('process_input', network_kinds.PROGRAM_TEXT, default=None),
         Arg('process_input_deflated', network_kinds.DEFLATED_INPUT, into='process_input'),
