@@ -221,7 +221,8 @@ _CONNECTIONS = command_words.Words(
             '--src': _ADDRESS, '-d': _ADDRESS, '--orig-dst': _ADDRESS, '--dst': _ADDRESS, '-r': _ADDRESS, '--reply-src': _ADDRESS,
             '-q': _ADDRESS, '--reply-dst': _ADDRESS, '-w': _NUMBER, '--zone': _NUMBER, '-m': _NAME, '--mark': _NAME,
             '--sport': _NUMBER, '--dport': _NUMBER, '--orig-port-src': _NUMBER, '--orig-port-dst': _NUMBER,
-            '--icmp-type': _NUMBER, '--icmp-code': _NUMBER, '--icmp-id': _NUMBER, '--icmpv6-type': _NUMBER, '--icmpv6-code': _NUMBER, '--icmpv6-id': _NUMBER})
+            '--icmp-type': _NUMBER, '--icmp-code': _NUMBER, '--icmp-id': _NUMBER,
+            '--icmpv6-type': _NUMBER, '--icmpv6-code': _NUMBER, '--icmpv6-id': _NUMBER})
 
 
 def _check_conntrack(argv, _input_data):

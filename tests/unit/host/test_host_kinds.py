@@ -9,11 +9,8 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib.call import binding
 from dom0_lib.host import host_kinds
-from dom0_lib.network import network_kinds
-
 
 KINDS = dict((name, value) for name, value in vars(host_kinds).items() if isinstance(value, binding.Kind))
-KINDS['PROGRAM_TEXT'] = network_kinds.PROGRAM_TEXT
 
 TAKEN = [
     ('REBOOT', u'reboot', u'reboot'), ('REBOOT', u'"reboot"', u'reboot'), ('SHUTDOWN', u'"shutdown"', u'shutdown'),
@@ -24,12 +21,10 @@ TAKEN = [
     ('CONFIG_PARAMS', u'{"key": "a", "value": 1, "other": 2}', {u'key': u'a', u'value': 1}), ('CONFIG_PARAMS', {u'key': u'a'}, {u'key': u'a'}),
     ('CONFIG_ENTRY', u'{"key": "a", "value": null}', {u'key': u'a', u'value': None}),
     ('CONFIG_ENTRY', {u'key': u'a.b-c_d', u'value': [u'x', {}]}, {u'key': u'a.b-c_d', u'value': [u'x', {}]}),
-    ('PROGRAM_TEXT', u'*filter\n', b'*filter\n'), ('PROGRAM_TEXT', u'caf\xe9', b'caf\xc3\xa9'), ('PROGRAM_TEXT', u'', b''),
     ('PCI_DEVICE', u'00:1f.2', u'0000:00:1f.2'), ('PCI_DEVICE', u'0001:FF:00.7', u'0001:ff:00.7'),
 ]
 REFUSED = [
     ('REBOOT', value) for value in (u'', u'shutdown', u'"reboot', u'Reboot', u'reboot\n', [u'reboot'], 5)] + [
-    ('PROGRAM_TEXT', value) for value in (5, True, [u'x'], {})] + [
     ('SHUTDOWN', u'reboot'), ('STARTUP', u'start')] + [
     (kind, value) for kind in ('LINE', 'PASSWORD') for value in (u'', u'a\nb', u'a\x7f', u'x' * 1001, 5, [u'x'], u'\ud800')] + [
     ('ADDRESS', value) for value in (u'', u'http://x', u'x/y', u'a b', u'u@x', u'x:y', u'x:0', u':80', u'x?y', u'[fd00::5', u'-', u'..', 5)] + [
