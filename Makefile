@@ -45,7 +45,7 @@ sim: ## run a simulated host to try plug-ins on; prints its URL and a sample cal
 bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 	$(RUN) bench $(ARGS)
 
-docs: ## write the replies in docs/WIRE.md anew, from the simulated host
+docs: ## write anew the replies in docs/WIRE.md, from the simulated host, and the tables of rooms
 	$(RUN) docs
 
 fuzz: ## fuzz all that reads what others send, TIME= seconds (60) for each target; ARGS=--help

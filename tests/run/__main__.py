@@ -88,6 +88,9 @@ def lint():
 
 def write_docs():
     _prepare_host()
+    tables = Step("tables of rooms", [environments.python_of("host"), "-B", "-m", "tests.unit.room_tables"], FAST_DEADLINE_S)
+    if run_alone(tables).failure:
+        return "tests.run: the tables of rooms are not written"
     _execute("host", ["tests.calls.call.wire_document"])
 
 

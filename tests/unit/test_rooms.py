@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.unit import room_tables
 from tests.unit import rooms
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -51,12 +52,10 @@ def test_the_dispatcher_starts_without_the_work():
     assert set(rooms.room_of(module) for module in LIBRARY.imports['call.dispatch']) == set(['', 'call'])
 
 
-def test_the_design_document_has_the_rooms():
-    with open(os.path.join(CHECKOUT, 'docs', 'DESIGN.md'), 'rb') as document:
-        lines = document.read().decode('utf-8').splitlines()
-    assert [line for line in lines if line.startswith('| `') and line.count('|') == 4 and line.split('`')[1] in LIBRARY.rooms] == [
-        '| `%s` | %s | %s |' % (room, LIBRARY.read_purpose(room), ', '.join('`%s`' % name for name in LIBRARY.read_uses(room)) or '-')
-        for room in LIBRARY.rooms]
+@pytest.mark.parametrize('house', HOUSES, ids=lambda house: house.package)
+def test_the_documents_have_the_tables_of_rooms(house):
+    text = room_tables.read(house.package)
+    assert room_tables.fill_in(text, house) == text, '`make docs` writes them anew'
 
 
 # A house in which all is well; each case changes some files of it and names the rule that must see that.
@@ -134,3 +133,21 @@ def test_a_broken_rule_is_seen(tmpdir, rule, changes, problem):
 def test_the_targets_of_tables_are_found(tmpdir):
     tmpdir.join('glance.py').write(TABLE)
     assert rooms.list_targets(str(tmpdir), 'house') == set(['images.download', 'images.upload'])
+
+
+def test_a_table_is_made_of_the_doors(tmpdir):
+    house = build(tmpdir, {'images/__init__.py': '"""Images\nof disks.\n\nUses: call, disks.\n"""\n'})
+    begin = room_tables.BEGIN % 'house'
+    text = 'before\n' + begin + '| an old row |\n' + room_tables.END + 'after\n'
+    assert room_tables.fill_in(text, house).splitlines() == [
+        'before', begin.strip(), '| room | for | uses |', '|---|---|---|', '| `call` | The call. | - |', '| `disks` | Disks. | - |',
+        '| `images` | Images of disks. | `call`, `disks` |', room_tables.END.strip(), 'after']
+
+
+@pytest.mark.parametrize('text', [
+    'no table\n', room_tables.BEGIN % 'house' + '| a row |\n', room_tables.END + room_tables.BEGIN % 'house',
+    (room_tables.BEGIN % 'house' + room_tables.END) * 2, room_tables.BEGIN % 'another' + room_tables.END])
+def test_a_document_without_a_place_for_the_table_is_refused(tmpdir, text):
+    with pytest.raises(ValueError) as caught:
+        room_tables.fill_in(text, build(tmpdir))
+    assert 'rooms of house' in str(caught.value)
