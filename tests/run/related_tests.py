@@ -3,7 +3,7 @@
 
     tests/unit          files that import the module, themselves or through a module of tests; and test_<module>.py
     tests/contract      the rows of the module's calls
-    tests/integration   files that import the module, then files that name its calls: first those that name few others
+    tests/calls         files that import the module, then files that name its calls: first those that name few others
     tests/security      the same, and in every other folder of tests that is not among NO_TESTS_OF_MODULES
 
 The calls of a module are those whose target is in it. If there are none, they are those of the modules that import it, or else of

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This checkout's plug-ins as a host has them, with byte-code, made once for each interpreter and copied from then on.
+"""Installs this checkout's plug-ins with byte-code, as real hosts have them: made once for each interpreter, then copied.
 
-A new tree without byte-code costs its first call up to 0.1 s of compiling, and most tests have a new tree. Real hosts have the
-byte-code: install.sh makes it, and so do the packages.
+Without byte-code the first call in a new tree compiles for up to 0.1 s, and most tests have a new tree. On real hosts install.sh
+and the packages make the byte-code.
 """
 
 import collections
@@ -47,13 +47,14 @@ def install(root, python):
 
 @functools.lru_cache(maxsize=None)
 def _make_tree(python):
-    """When its files are from, and all of them; without byte-code if the interpreter cannot make any."""
+    """The time of all files, and a list of entries, parents first; without byte-code if the interpreter cannot make any."""
     installed_at = int(time.time()) - _AGE_S
     with tempfile.TemporaryDirectory(prefix="dom0-plugins-") as root:
         plugin_dir = _load_install_tree().install(root, python)
         library_dir = os.path.join(plugin_dir, "dom0_lib")
-        for name in os.listdir(library_dir):
-            os.utime(os.path.join(library_dir, name), (installed_at, installed_at))
+        for parent, _, names in os.walk(library_dir):
+            for name in names:
+                os.utime(os.path.join(parent, name), (installed_at, installed_at))
         if shutil.which(python):
             subprocess.run([python, "-m", "compileall", "-q", library_dir], cwd="/", env={"PATH": os.defpath}, timeout=_DEADLINE_S,
                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
