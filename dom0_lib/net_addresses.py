@@ -5,7 +5,6 @@ from __future__ import absolute_import, division
 
 from dom0_lib import text_checks
 
-_HEX_DIGITS = u'0123456789abcdefABCDEF'
 _GROUPS = 8
 
 
@@ -27,6 +26,6 @@ def is_ipv6(text):
     """Whether a text is an address in groups of hexadecimal digits: without a zone, a prefix or an IPv4 address in it."""
     head, gap, tail = text.partition(u'::')
     groups = [group for half in (head, tail) if half for group in half.split(u':')]
-    if not all(0 < len(group) <= 4 and not group.strip(_HEX_DIGITS) for group in groups):
+    if not all(0 < len(group) <= 4 and not group.strip(text_checks.HEX_DIGITS) for group in groups):
         return False
     return len(groups) < _GROUPS if gap else len(groups) == _GROUPS

@@ -20,6 +20,8 @@ IMAGES = '/images'
 SETTINGS = '/etc/dom0-plugins.conf'
 NETWORK_COUNTERS = '/proc/net/dev'
 CONSOLE_LOGS = '/var/log/xen/guest'
+# With the id of a guest's domain; xenstore's /local/logconsole/@ has the pattern itself.
+CONSOLE_LOG = CONSOLE_LOGS + '/console.%d'
 CONSOLE_UNIT = '/etc/systemd/system/dom0-plugins-console.service'
 CONSOLE_WANTED = '/etc/systemd/system/multi-user.target.wants/dom0-plugins-console.service'
 CONSOLE_CRONTAB = '/etc/cron.d/dom0-plugins-console'

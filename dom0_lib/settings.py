@@ -40,7 +40,7 @@ _MAX_THREADS = 64
 _MAX_NICE = 19
 _MAX_RESERVE_MIB = 1 << 24
 _WORD_MARKS = '@+,-./_'
-_WORD_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789' + _WORD_MARKS)
+_WORD_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + _WORD_MARKS)
 # With a processor's AES instructions a transfer by the first costs half the processor time of what ssh prefers by itself.
 _CIPHERS = 'aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr'
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a text is a whole number, and which; for every module that reads numbers somebody else has written.
+"""Checks of texts that somebody else has written: numbers, versions, uuids, URLs, names.
 
 The isdigit() of texts takes superscripts, which int() refuses, and the digits of all scripts, which other programs refuse; int()
-alone takes signs, spaces, underscores and any length.  Here a number is one or more of 0 to 9.
+alone takes signs, spaces, underscores and any length.  Here a number is one or more digits from 0 to 9.
 """
 
 from __future__ import absolute_import, division
@@ -11,8 +11,12 @@ from dom0_lib import compat
 
 # A signed number of 64 bits holds all numbers of as many digits.
 MAX_DIGITS = 18
-_DIGITS = u'0123456789'
+DIGITS = u'0123456789'
 _DIGITS_OF_BYTES = b'0123456789'
+HEX_DIGITS = u'0123456789abcdefABCDEF'
+LETTERS_AND_DIGITS = u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'
+# Of images, properties, hosts, settings.
+NAME_CHARACTERS = frozenset(LETTERS_AND_DIGITS + u'-_.')
 _UUID_DIGITS = frozenset('0123456789abcdef')
 _UUID_DASHES = (8, 13, 18, 23)
 _EPHEMERAL = u'_ephemeral_'
@@ -22,7 +26,7 @@ _MAX_EPHEMERAL_DIGITS = 3
 def is_number(text, max_digits=MAX_DIGITS):
     """Whether `text`, a text or bytes, is a number of at most `max_digits` digits."""
     # Texts and bytes apart: on Python 2 bytes beyond ASCII do not compare with text.
-    digits = _DIGITS_OF_BYTES if isinstance(text, bytes) else _DIGITS
+    digits = _DIGITS_OF_BYTES if isinstance(text, bytes) else DIGITS
     return 0 < len(text) <= max_digits and not text.strip(digits)
 
 
@@ -38,11 +42,23 @@ def to_number(value, max_digits):
     return parse_number(compat.to_text(value), max_digits)
 
 
-def require(value):
-    """`value`, a text that is not empty.  Raises ValueError."""
+def parse_version(word):
+    """The numbers of a version: (2, 23, 2) for 2.23.2, (2, 13) for 2.13-pre7, (3, 1, 3) for v3.1.3pre1; None for other words."""
+    parts = word.lstrip('v').partition('-')[0].partition('p')[0].split('.')
+    numbers = tuple(parse_number(part) for part in parts)
+    return None if None in numbers else numbers
+
+
+def require_text(value):
+    """`value`, a text, which may be empty.  Raises ValueError."""
     if not isinstance(value, compat.text_type):
         raise ValueError('needs text')
-    if not value:
+    return value
+
+
+def require(value):
+    """`value`, a text that is not empty.  Raises ValueError."""
+    if not require_text(value):
         raise ValueError('is empty')
     return value
 

@@ -21,6 +21,7 @@ from dom0_lib import paths
 from dom0_lib import termination
 from dom0_lib.storage import staging
 from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 from dom0_lib.system import sparse_file
 
 _COPY = 'copy'
@@ -120,7 +121,7 @@ class BootDirectory(object):
 
 def errors_here():
     """`with errors_here():` makes operating system errors errors.StorageError."""
-    return sparse_file.StorageErrors('cannot use %s' % paths.BOOT_GUEST)
+    return os_errors.StorageErrors('cannot use %s' % paths.BOOT_GUEST)
 
 
 def _read_pieces(source):

@@ -10,11 +10,9 @@
 
 from __future__ import absolute_import, division
 
-import errno
 import os
 import stat
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
@@ -23,6 +21,8 @@ from dom0_lib import termination
 from dom0_lib.boot import iso9660
 from dom0_lib.storage import sr
 from dom0_lib.storage import staging
+from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 from dom0_lib.system import proc
 from dom0_lib.system import sparse_file
 from dom0_lib.toolstack import task_watch
@@ -99,16 +99,12 @@ def _locate(repository):
 
 def _open(path):
     name = os.path.basename(path)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except EnvironmentError as error:
-        if error.errno == errno.ENOENT:
-            raise errors.StorageError('there is no ISO %s' % name)
-        raise errors.StorageError('cannot read ISO %s: %s' % (name, compat.to_text(error)))
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
+    if not os.path.lexists(path):
+        raise errors.StorageError('there is no ISO %s' % name)
+    with os_errors.StorageErrors('cannot read ISO %s' % name):
+        fd = durable_file.open_regular(path)
+    if fd is None:
         raise errors.StorageError('ISO %s is no plain file' % name)
-    compat.keep_from_children(fd)
     return os.fdopen(fd, 'rb')
 
 
@@ -189,7 +185,7 @@ def _check(path, expected):
 
 def _replace(new_path, path, source):
     """Give the new image the name of the old one, which `source` has open."""
-    with sparse_file.StorageErrors('cannot replace the ISO'), termination.Shield():
+    with os_errors.StorageErrors('cannot replace the ISO'), termination.Shield():
         old = os.fstat(source.fileno())
         if not os.path.samestat(old, os.lstat(path)):
             raise errors.StorageError('the ISO was replaced while its settings were changed')

@@ -11,8 +11,7 @@ from dom0_lib import paths
 from dom0_lib import text_checks
 from dom0_lib.call import binding
 
-_NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
-_HEADER_NAME_CHARACTERS = _NAME_CHARACTERS - frozenset('.')
+_HEADER_NAME_CHARACTERS = text_checks.NAME_CHARACTERS - frozenset('.')
 # Headers that frame the request or address it: a caller's copy could smuggle a second request past a proxy.
 _OWN_HEADERS = frozenset(['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade',
                           'expect', 'range', 'accept-encoding', 'proxy-authorization'])
@@ -38,7 +37,7 @@ def _check_uuid_list(value):
 
 def _check_image_id(value):
     value = text_checks.require(value)
-    if len(value) > 255 or not _NAME_CHARACTERS.issuperset(value) or value[0] in u'.-':
+    if len(value) > 255 or not text_checks.NAME_CHARACTERS.issuperset(value) or value[0] in u'.-':
         raise ValueError('needs an image id: letters, digits, "-", "_", "."')
     return value
 
@@ -65,7 +64,7 @@ def _check_properties(value):
         raise ValueError('needs a map of property names to values')
     properties = {}
     for name in value:
-        if not isinstance(name, compat.text_type) or not 0 < len(name) <= 255 or not _NAME_CHARACTERS.issuperset(name):
+        if not isinstance(name, compat.text_type) or not 0 < len(name) <= 255 or not text_checks.NAME_CHARACTERS.issuperset(name):
             raise ValueError('has a name that is not a property name')
         if value[name] is None:
             continue
@@ -84,7 +83,7 @@ def _check_line(text, name):
 def _check_task(value):
     value = text_checks.require(value)
     prefix, colon, name = value.partition(u':')
-    if prefix != u'OpaqueRef' or not 0 < len(name) <= 100 or not _NAME_CHARACTERS.issuperset(name):
+    if prefix != u'OpaqueRef' or not 0 < len(name) <= 100 or not text_checks.NAME_CHARACTERS.issuperset(name):
         raise ValueError('needs the reference of a task: OpaqueRef:...')
     return value
 
@@ -104,7 +103,7 @@ def _check_dom_id(value):
 
 def _check_config_key(value):
     value = text_checks.require(value)
-    if len(value) > 255 or not _NAME_CHARACTERS.issuperset(value):
+    if len(value) > 255 or not text_checks.NAME_CHARACTERS.issuperset(value):
         raise ValueError('needs the name of a setting: letters, digits, "-", "_", "."')
     return value
 

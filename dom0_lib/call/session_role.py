@@ -11,12 +11,13 @@ import _socket
 import pyexpat
 
 from dom0_lib import paths
+from dom0_lib import text_checks
 
 _TIMEOUT_S = 30
 _MAX_REPLY_BYTES = 1 << 20
 # The permission that host.call_plugin itself needs; of the roles only pool administrators have it.
 PERMISSION = 'host.call_plugin'
-_REFERENCE = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:')
+_REFERENCE = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_.:')
 
 
 def is_surely_pool_admin(session_ref):

@@ -11,6 +11,7 @@ import stat
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib.system import os_errors
 
 
 class Disk(object):
@@ -58,7 +59,7 @@ class Disk(object):
 
     def read_into(self, view, offset):
         """Fill a memoryview with what is at `offset`.  Raises errors.StorageError for what cannot be read."""
-        try:
+        with os_errors.StorageErrors('cannot read disk %s' % self._name):
             self._file.seek(offset)
             done = 0
             while done < len(view):
@@ -66,15 +67,11 @@ class Disk(object):
                 if not count:
                     raise errors.StorageError('%s ends at byte %d' % (self._name, offset + done))
                 done += count
-        except EnvironmentError as error:
-            raise errors.StorageError('cannot read disk %s: %s' % (self._name, compat.to_text(error)))
 
     def sync(self):
         """Bring what was written to the disk."""
-        try:
+        with os_errors.StorageErrors('cannot write disk %s' % self._name):
             os.fsync(self.fd)
-        except EnvironmentError as error:
-            raise errors.StorageError('cannot write disk %s: %s' % (self._name, compat.to_text(error)))
 
 
 def locate(name):

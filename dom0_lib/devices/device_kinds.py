@@ -13,7 +13,7 @@ _MAX_NAME = 255
 _MAX_LABEL = 16
 # What a partition table of the DOS kind can say.
 _MAX_SECTOR = (1 << 32) - 1
-_DEVICE_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:+/')
+_DEVICE_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_.:+/')
 
 
 def _check_device(value):

@@ -21,6 +21,7 @@ from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib.devices import block_device
+from dom0_lib.system import os_errors
 
 _SET_FD, _SET_STATUS64, _CLR_FD, _GET_FREE = 0x4c00, 0x4c04, 0x4c01, 0x4c82
 #           device, inode, rdevice | offset, size limit | number, encryption, key size | flags | names, key, init
@@ -45,10 +46,8 @@ class Loop(object):
         self._number = None
 
     def __enter__(self):
-        try:
+        with os_errors.StorageErrors('cannot make a loop device'):
             return self._attach()
-        except EnvironmentError as error:
-            raise errors.StorageError('cannot make a loop device: %s' % compat.to_text(error))
 
     def _attach(self):
         control_fd = os.open(block_device.locate('loop-control'), os.O_RDWR)

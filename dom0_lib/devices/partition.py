@@ -57,18 +57,18 @@ def make_partition(session_ref, dev, partition_start, partition_end):
 
 def _sfdisk():
     """(command, first lines of its script)"""
-    version = _parse_version(proc.run(['sfdisk', '--version'], _PARTITION_DEADLINE_S).output)
+    version = _find_version(proc.run(['sfdisk', '--version'], _PARTITION_DEADLINE_S).output)
     if version >= _SCRIPTED_SINCE:
         return ['sfdisk', '-q'], 'label: dos\n'
     return ['sfdisk', '-q', '-uS'] + (['--force'] if version >= _NEEDS_FORCE_SINCE else []), ''
 
 
-def _parse_version(text):
-    """(major, minor) of the last word that has them: sfdisk from util-linux 2.23.2, sfdisk (util-linux 2.13-pre7)."""
-    for word in reversed(text.replace('(', ' ').replace(')', ' ').replace('-', ' ').split()):
-        numbers = tuple(text_checks.parse_number(part) for part in word.split('.')[:2])
-        if len(numbers) == 2 and None not in numbers:
-            return numbers
+def _find_version(text):
+    """(major, minor) in the last word that is a version: sfdisk from util-linux 2.23.2, sfdisk (util-linux 2.13-pre7)."""
+    for word in reversed(text.split()):
+        version = text_checks.parse_version(word.strip('()'))
+        if version and len(version) > 1:
+            return version[:2]
     raise errors.PluginError('sfdisk does not tell its version: %s' % text.strip()[:100])
 
 

@@ -31,7 +31,7 @@ def list_lifted():
 
 def has_twin(name):
     """Whether a file is there twice, in force and lifted, and the two differ.  Raises EnvironmentError."""
-    versions = [_read(path) for path in (_locate(name), _locate(name + _LIFTED)) if os.path.lexists(path)]
+    versions = [durable_file.read(path, _MAX_BYTES) for path in (_locate(name), _locate(name + _LIFTED)) if os.path.lexists(path)]
     return len(versions) == 2 and versions[0] != versions[1]
 
 
@@ -47,17 +47,7 @@ def restore(name):
 
 def is_bridge_needed():
     """Whether XAPI makes the host's own networks with Linux' bridge module.  Raises EnvironmentError."""
-    try:
-        return _read(paths.locate(paths.NETWORK_CONF)).strip() == b'bridge'
-    except EnvironmentError as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
-
-
-def _read(path):
-    with open(path, 'rb') as source:
-        return source.read(_MAX_BYTES)
+    return (durable_file.read(paths.locate(paths.NETWORK_CONF), _MAX_BYTES) or b'').strip() == b'bridge'
 
 
 def _rename(name, new_name):

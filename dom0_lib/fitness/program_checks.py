@@ -65,7 +65,7 @@ def _ask(command, package, **options):
 
 def check_rsync(_patient):
     line = _ask(['rsync', '--version'], 'rsync').first_line()
-    version = _parse_version(line.partition('version')[2])
+    version = text_checks.parse_version((line.partition('version')[2].split() or [''])[0])
     if version is None:
         raise checkup.Unfit('rsync does not say its version, but: %s' % line, _MEND % 'rsync', line)
     text = '.'.join(str(part) for part in version)
@@ -73,13 +73,6 @@ def check_rsync(_patient):
         raise checkup.Unfit('rsync %s lets a hostile sender write outside /images' % text,
                               'update the host to one with rsync 3.1.1 or later; until then let no host send disks here', text)
     return text
-
-
-def _parse_version(text):
-    words = text.split()
-    parts = words[0].lstrip('v').split('.') if words else []
-    numbers = tuple(text_checks.parse_number(part.partition('p')[0]) for part in parts)
-    return numbers if numbers and None not in numbers else None
 
 
 def check_ssh(_patient):

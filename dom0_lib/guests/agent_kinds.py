@@ -9,19 +9,16 @@ from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
 _MAX_SECONDS = 24 * 3600
-_DIGITS = u'0123456789'
-_LETTERS = u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
-_RECORD_NAME_CHARACTERS = frozenset(_LETTERS + _DIGITS + u'-_@')
-_BASE64_DIGITS = frozenset(_LETTERS + _DIGITS + u'+/')
-_HEX_DIGITS = frozenset(_DIGITS + u'abcdefABCDEF')
+_RECORD_NAME_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_@')
+_BASE64_DIGITS = frozenset(text_checks.LETTERS_AND_DIGITS + u'+/')
 _MAX_RECORD_NAME = 100
 # Together with the rest of a request it fits into a record of xenstore, even where JSON doubles each character.
 _MAX_VALUE = 900
 
 
-def _check_text(value, characters, length_range, what):
+def _require_characters(value, characters, length_range, what):
     lowest, highest = length_range
-    if not isinstance(value, compat.text_type) or not lowest <= len(value) <= highest or not characters.issuperset(value):
+    if not isinstance(value, compat.text_type) or not lowest <= len(value) <= highest or not set(characters).issuperset(value):
         raise ValueError('needs %s' % what)
     return value
 
@@ -39,12 +36,12 @@ def _check_seconds(value):
 
 
 def _check_request_id(value):
-    return _check_text(value, _RECORD_NAME_CHARACTERS, (1, _MAX_RECORD_NAME),
+    return _require_characters(value, _RECORD_NAME_CHARACTERS, (1, _MAX_RECORD_NAME),
                        'a uuid, or another name for a record: letters, digits, "-", "_", "@"')
 
 
 def _check_public_key(value):
-    return _check_text(value, frozenset(_DIGITS), (1, _MAX_VALUE), 'a decimal number, as text')
+    return _require_characters(value, text_checks.DIGITS, (1, _MAX_VALUE), 'a decimal number, as text')
 
 
 def _check_base64(value):
@@ -73,7 +70,7 @@ def _check_url(value):
 
 
 def _check_md5(value):
-    return _check_text(value, _HEX_DIGITS, (32, 32), '32 hexadecimal digits')
+    return _require_characters(value, text_checks.HEX_DIGITS, (32, 32), '32 hexadecimal digits')
 
 
 GUEST = binding.Kind(_check_guest)

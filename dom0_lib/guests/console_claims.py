@@ -11,10 +11,9 @@ changed in an order in which a killed call leaves at most a VM without one, unti
 
 from __future__ import absolute_import, division
 
-from dom0_lib import compat
-from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import text_checks
+from dom0_lib.system import os_errors
 from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
 
@@ -156,8 +155,5 @@ class _Races(object):
 
 
 def _read_boot_id():
-    try:
-        with open(paths.locate(paths.BOOT_ID), 'rb') as source:
-            return source.read().decode('ascii').strip()
-    except (EnvironmentError, UnicodeError) as error:
-        raise errors.PluginError('cannot read %s: %s' % (paths.BOOT_ID, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % paths.BOOT_ID), open(paths.locate(paths.BOOT_ID), 'rb') as source:
+        return source.read().decode('ascii', 'replace').strip()

@@ -11,13 +11,13 @@ from __future__ import absolute_import, division
 import binascii
 import errno
 import os
-import stat
 import time
 import zlib
 
 from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib.system import durable_file
 
 _LAST_BYTES = 102400
 # Between a rename and the new log: xenconsoled is told, and opens it.
@@ -42,26 +42,22 @@ def read_end(_session_ref, dom_id):
     if data is None:
         raise errors.PluginError(
             "domain %d has no console log %s: xenconsoled writes one while the guest runs, if xenstore's /local/logconsole/@ "
-            'is %s/console.%%d' % (dom_id, _name(dom_id), paths.CONSOLE_LOGS))
+            'is %s' % (dom_id, paths.CONSOLE_LOG % dom_id, paths.CONSOLE_LOG))
     return binascii.b2a_base64(zlib.compress(data)).strip().decode('ascii')
-
-
-def _name(dom_id):
-    return '%s/console.%d' % (paths.CONSOLE_LOGS, dom_id)
 
 
 def _read_log(dom_id):
     """The end of the log as bytes, and whether it is all there: a log that is cut short while it is read lacks some."""
-    path = paths.locate(_name(dom_id))
+    name = paths.CONSOLE_LOG % dom_id
+    path = paths.locate(name)
     real_path = os.path.realpath(path)
     if os.path.dirname(real_path) != os.path.realpath(os.path.dirname(path)):
-        raise errors.PluginError('%s leads out of %s' % (_name(dom_id), paths.CONSOLE_LOGS))
-    # What has become a link or a pipe meanwhile is neither followed nor waited for.
-    fd = os.open(real_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        raise errors.PluginError('%s leads out of %s' % (name, paths.CONSOLE_LOGS))
+    fd = durable_file.open_regular(real_path)
+    if fd is None:
+        raise errors.PluginError('%s is not a file' % name)
     try:
         opened = os.fstat(fd)
-        if not stat.S_ISREG(opened.st_mode):
-            raise errors.PluginError('%s is not a file' % _name(dom_id))
         os.lseek(fd, max(0, opened.st_size - _LAST_BYTES), os.SEEK_SET)
         data = _read_up_to(fd, min(opened.st_size, _LAST_BYTES))
     finally:

@@ -13,17 +13,17 @@ import os
 import stat
 
 from dom0_lib import compat
-from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import text_checks
 from dom0_lib.guests import hole_punch
+from dom0_lib.system import durable_file
 from dom0_lib.system import file_lock
+from dom0_lib.system import os_errors
 
 # Above the first a log is cut to a little more than the second; console.py reads the last 102,400 bytes.
 LIMIT_BYTES = 1 << 20
 KEPT_BYTES = 256 << 10
-PATTERN = paths.CONSOLE_LOGS + '/console.%d'
 
 _PREFIX = 'console.'
 _MAX_DIGITS = 5
@@ -32,24 +32,10 @@ _BLOCK_BYTES = 512
 _LOCK_TIMEOUT_S = 2
 
 
-class Errors(object):
-    """`with Errors(what):` turns an operating system error into errors.PluginError that begins with `what`."""
-
-    def __init__(self, what):
-        self._what = what
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        if isinstance(value, EnvironmentError):
-            raise errors.PluginError('%s: %s' % (self._what, compat.to_text(value)))
-
-
 def make_directory():
     """Make the directory where it is not there, for root alone.  Raises errors.PluginError."""
     path = paths.locate(paths.CONSOLE_LOGS)
-    with Errors('cannot make %s' % paths.CONSOLE_LOGS):
+    with os_errors.Errors('cannot make %s' % paths.CONSOLE_LOGS):
         if not os.path.isdir(path):
             os.makedirs(path, 0o700)
 
@@ -60,7 +46,7 @@ def locked():
 
     Raises errors.RetryableError while another call is at it, errors.PluginError.
     """
-    with Errors('cannot lock %s' % paths.CONSOLE_LOGS):
+    with os_errors.Errors('cannot lock %s' % paths.CONSOLE_LOGS):
         fd = os.open(paths.locate(paths.CONSOLE_LOGS), os.O_RDONLY | os.O_DIRECTORY)
     try:
         file_lock.wait(fd, paths.CONSOLE_LOGS, _LOCK_TIMEOUT_S)
@@ -72,7 +58,7 @@ def locked():
 def list_logs():
     """{domain id: os.lstat result}.  Raises errors.PluginError."""
     found = {}
-    with Errors('cannot list %s' % paths.CONSOLE_LOGS):
+    with os_errors.Errors('cannot list %s' % paths.CONSOLE_LOGS):
         for name in os.listdir(paths.locate(paths.CONSOLE_LOGS)):
             digits = name[len(_PREFIX):]
             if name.startswith(_PREFIX) and text_checks.is_number(digits, _MAX_DIGITS) and str(int(digits)) == digits:
@@ -116,11 +102,10 @@ def forget(dom_id, is_alive):
 
 def _change(dom_id, verb, change):
     try:
-        # What has become a link or a pipe meanwhile is neither followed nor waited for.
-        fd = os.open(_locate(dom_id), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = durable_file.open_regular(_locate(dom_id), os.O_RDWR)
+        if fd is None:
+            return False
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return False
             change(fd)
         finally:
             os.close(fd)
@@ -132,8 +117,8 @@ def _change(dom_id, verb, change):
 
 
 def _warn(dom_id, verb, error):
-    log.warning('cannot %s %s: %s', verb, PATTERN % dom_id, compat.to_text(error))
+    log.warning('cannot %s %s: %s', verb, paths.CONSOLE_LOG % dom_id, compat.to_text(error))
 
 
 def _locate(dom_id):
-    return paths.locate(PATTERN % dom_id)
+    return paths.locate(paths.CONSOLE_LOG % dom_id)

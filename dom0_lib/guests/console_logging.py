@@ -25,11 +25,12 @@ from dom0_lib.guests import console_claims
 from dom0_lib.guests import console_files
 from dom0_lib.guests import xenstore
 from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 from dom0_lib.toolstack import this_host
 
 RECORD = '/local/logconsole/@'
 _RECORD_LABEL = "xenstore's " + RECORD
-_VALUE = console_files.PATTERN.encode('ascii')
+_VALUE = paths.CONSOLE_LOG.encode('ascii')
 _TIMEOUT_S = 10
 _MAX_FILE_BYTES = 1 << 16
 _MARK = '# Made by dom0_host.py of dom0-xapi-plugins; its undo_prepare removes it.\n'
@@ -150,7 +151,7 @@ def turn_on():
         with console_files.locked():
             if not is_on():
                 _forget_earlier_boots(list_living(store))
-            with console_files.Errors('cannot turn console logging on'):
+            with os_errors.Errors('cannot turn console logging on'):
                 for path, wanted in _list_files():
                     if path in state.lacking:
                         durable_file.replace(paths.locate(path), wanted)
@@ -182,7 +183,7 @@ def turn_off(session_ref):
         with console_files.locked():
             if _RECORD_LABEL in state.present:
                 store.remove(RECORD)
-            with console_files.Errors('cannot turn console logging off'):
+            with os_errors.Errors('cannot turn console logging off'):
                 for path in (paths.CONSOLE_WANTED, paths.CONSOLE_UNIT):
                     if path in state.present:
                         durable_file.remove(paths.locate(path))
@@ -203,7 +204,7 @@ def finish(session_ref):
     removed = [dom_id for dom_id in sorted(logs) if dom_id not in living and console_files.forget(dom_id, is_alive=False)]
     claims_removed = console_claims.drop(session_ref)
     if len(removed) == len(logs):
-        with console_files.Errors('cannot turn console logging off'):
+        with os_errors.Errors('cannot turn console logging off'):
             if is_tended():
                 durable_file.remove(paths.locate(paths.CONSOLE_CRONTAB))
             durable_file.remove(paths.locate(paths.CONSOLE_STATE))
@@ -241,17 +242,16 @@ def _forget_earlier_boots(living):
     for dom_id, status in console_files.list_logs().items():
         if status.st_mtime < booted_at:
             console_files.forget(dom_id, dom_id in living)
-    with console_files.Errors('cannot write %s' % paths.CONSOLE_STATE):
+    with os_errors.Errors('cannot write %s' % paths.CONSOLE_STATE):
         durable_file.replace(paths.locate(paths.CONSOLE_STATE), b'')
 
 
 def _read_boot_time():
-    with console_files.Errors('cannot read %s' % paths.KERNEL_COUNTERS):
-        with open(paths.locate(paths.KERNEL_COUNTERS), 'rb') as source:
-            for line in source:
-                name, _, value = line.partition(b' ')
-                if name == b'btime':
-                    return int(value)
+    with os_errors.Errors('cannot read %s' % paths.KERNEL_COUNTERS), open(paths.locate(paths.KERNEL_COUNTERS), 'rb') as source:
+        for line in source:
+            name, _, value = line.partition(b' ')
+            if name == b'btime':
+                return int(value)
     raise errors.PluginError('%s has no btime' % paths.KERNEL_COUNTERS)
 
 
@@ -263,13 +263,8 @@ def _list_files():
 
 def _read(path):
     """What is in a file; None where there is none."""
-    try:
-        with open(paths.locate(path), 'rb') as source:
-            return source.read(_MAX_FILE_BYTES)
-    except EnvironmentError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise errors.PluginError('cannot read %s: %s' % (path, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % path):
+        return durable_file.read(paths.locate(path), _MAX_FILE_BYTES)
 
 
 def _is_ours(data):

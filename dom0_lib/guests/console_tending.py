@@ -9,7 +9,6 @@ from __future__ import absolute_import, division
 import os
 import time
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import light_json
 from dom0_lib import log
@@ -19,6 +18,7 @@ from dom0_lib.guests import console_files
 from dom0_lib.guests import console_logging
 from dom0_lib.guests import xenstore
 from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 
 _TIMEOUT_S = 10
 # How long a log that no VM claims is kept, and how often XAPI is asked without a reason.
@@ -106,7 +106,5 @@ class _State(object):
 
     def store(self, living):
         """living: ids of the domains, if XAPI knew just them; else None"""
-        try:
+        with os_errors.Errors('cannot write %s' % paths.CONSOLE_STATE):
             durable_file.replace(self._path, light_json.dumps(None if living is None else sorted(living)).encode('ascii'))
-        except EnvironmentError as error:
-            raise errors.PluginError('cannot write %s: %s' % (paths.CONSOLE_STATE, compat.to_text(error)))

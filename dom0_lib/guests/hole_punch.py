@@ -11,6 +11,8 @@ from __future__ import absolute_import, division
 import errno
 import os
 
+from dom0_lib.system import durable_file
+
 # A multiple of the blocks of every file system: holes in parts of blocks would be zeros written.
 UNIT_BYTES = 64 * 1024
 # <linux/falloc.h>: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
@@ -57,8 +59,6 @@ def _move_to_front(fd, start):
         if not piece:
             break
         os.lseek(fd, moved, os.SEEK_SET)
-        while piece:
-            written = os.write(fd, piece)
-            piece = piece[written:]
-            moved += written
+        durable_file.write_all(fd, piece)
+        moved += len(piece)
     os.ftruncate(fd, moved)

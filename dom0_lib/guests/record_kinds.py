@@ -4,9 +4,10 @@
 from __future__ import absolute_import, division
 
 from dom0_lib import compat
+from dom0_lib import text_checks
 from dom0_lib.call import binding
 
-_PATH_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@/')
+_PATH_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_@/')
 # Both daemons take this long a path below a domain's; OCaml's takes this long a value.
 _MAX_PATH = 2048
 _MAX_VALUE_BYTES = 2048
@@ -15,13 +16,11 @@ _TRUTHS = {True: True, False: False, u'True': True, u'False': False, u'true': Tr
 
 
 def _check_path(value):
-    if not _check_text(value):
-        raise ValueError('is empty')
-    return _check_directory(value)
+    return _check_directory(text_checks.require(value))
 
 
 def _check_directory(value):
-    if not _check_text(value):
+    if not text_checks.require_text(value):
         return value
     if len(value) > _MAX_PATH or not _PATH_CHARACTERS.issuperset(value) or u'' in value.split(u'/'):
         raise ValueError('needs a path below the domain\'s: letters, digits, "-", "_", "@", between them "/"; %d at most' % (
@@ -29,14 +28,8 @@ def _check_directory(value):
     return value
 
 
-def _check_text(value):
-    if not isinstance(value, compat.text_type):
-        raise ValueError('needs text')
-    return value
-
-
 def _check_value(value):
-    _check_text(value)
+    text_checks.require_text(value)
     size_bytes = len(compat.join_surrogates(value).encode('utf-8'))
     if size_bytes > _MAX_VALUE_BYTES:
         raise ValueError('has %d bytes, and a record of xenstore %d at most' % (size_bytes, _MAX_VALUE_BYTES))

@@ -4,9 +4,9 @@
 from __future__ import absolute_import, division
 
 from dom0_lib import compat
-from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import text_checks
+from dom0_lib.system import os_errors
 
 # Behind the interface's name: eight columns for what dom0 has received, eight for what it has sent; bytes come first.
 _RECEIVED, _SENT = 1, 9
@@ -39,8 +39,5 @@ def fetch_bandwidth(_session_ref, dom_id):
 
 
 def _read():
-    try:
-        with open(paths.locate(paths.NETWORK_COUNTERS), 'rb') as source:
-            return compat.native_ascii(source.read())
-    except EnvironmentError as error:
-        raise errors.PluginError('cannot read %s: %s' % (paths.NETWORK_COUNTERS, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % paths.NETWORK_COUNTERS), open(paths.locate(paths.NETWORK_COUNTERS), 'rb') as source:
+        return compat.native_ascii(source.read())

@@ -6,11 +6,11 @@ from __future__ import absolute_import, division
 import struct
 import time
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib.host import kept_settings
+from dom0_lib.system import os_errors
 from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
 
@@ -100,8 +100,5 @@ def _count_logins():
 
 
 def _read(dom0_path):
-    try:
-        with open(paths.locate(dom0_path), 'rb') as source:
-            return source.read()
-    except EnvironmentError as error:
-        raise errors.PluginError('cannot read %s: %s' % (dom0_path, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % dom0_path), open(paths.locate(dom0_path), 'rb') as source:
+        return source.read()

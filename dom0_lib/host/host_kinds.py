@@ -5,10 +5,10 @@ from __future__ import absolute_import, division
 
 from dom0_lib import compat
 from dom0_lib import light_json
+from dom0_lib import text_checks
 from dom0_lib.call import binding
 from dom0_lib.call import kinds
 
-_HEX_DIGITS = u'0123456789abcdefABCDEF'
 _MAX_LINE = 1000
 
 
@@ -66,7 +66,7 @@ def _check_pci_device(value):
     rest, dot, function = value.partition(u'.')
     parts = rest.split(u':')
     widths = [len(part) for part in parts]
-    if not dot or widths not in ([2, 2], [4, 2, 2]) or rest.strip(_HEX_DIGITS + u':') or (
+    if not dot or widths not in ([2, 2], [4, 2, 2]) or rest.strip(text_checks.HEX_DIGITS + u':') or (
             len(function) != 1 or function not in u'01234567'):
         raise ValueError('needs the address of a PCI device: bus:slot.function, such as 00:1f.2, or domain:bus:slot.function')
     return u':'.join([u'0000'] * (3 - len(parts)) + parts).lower() + dot + function

@@ -3,8 +3,6 @@
 
 from __future__ import absolute_import, division
 
-import errno
-import io
 import os
 
 from dom0_lib import compat
@@ -13,6 +11,7 @@ from dom0_lib import light_json
 from dom0_lib import paths
 from dom0_lib.system import durable_file
 from dom0_lib.system import file_lock
+from dom0_lib.system import os_errors
 
 _MAX_BYTES = 1 << 20
 _LOCK_TIMEOUT_S = 10
@@ -21,13 +20,10 @@ _LOCK = '.lock'
 
 def load():
     """The settings, {} where nobody has left any.  Raises errors.PluginError."""
-    try:
-        with io.open(paths.locate(paths.XENHOST_CONF), 'rb') as source:
-            data = source.read(_MAX_BYTES + 1)
-    except EnvironmentError as error:
-        if error.errno == errno.ENOENT:
-            return {}
-        raise _failed('read', error)
+    with os_errors.Errors('cannot read %s' % paths.XENHOST_CONF):
+        data = durable_file.read(paths.locate(paths.XENHOST_CONF), _MAX_BYTES + 1)
+    if data is None:
+        return {}
     try:
         if len(data) > _MAX_BYTES:
             raise ValueError('more than %d bytes' % _MAX_BYTES)
@@ -45,7 +41,7 @@ def store(key, value):
     Raises errors.PluginError, errors.RetryableError while another call keeps writing.
     """
     path = paths.locate(paths.XENHOST_CONF)
-    try:
+    with os_errors.Errors('cannot write %s' % paths.XENHOST_CONF):
         durable_file.make_directory(os.path.dirname(path))
         # The file itself is replaced, so that a lock on it would lock nobody out.
         lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -58,15 +54,9 @@ def store(key, value):
             _replace(path, light_json.dumps(notes).encode('ascii'))
         finally:
             os.close(lock)
-    except EnvironmentError as error:
-        raise _failed('write', error)
 
 
 def _replace(path, data):
     if len(data) > _MAX_BYTES:
         raise errors.PluginError('%s would be larger than %d bytes' % (paths.XENHOST_CONF, _MAX_BYTES))
     durable_file.replace(path, data)
-
-
-def _failed(verb, error):
-    return errors.PluginError('cannot %s %s: %s' % (verb, paths.XENHOST_CONF, compat.to_text(error)))

@@ -3,12 +3,9 @@
 
 from __future__ import absolute_import, division
 
-import errno
-import io
-
-from dom0_lib import compat
-from dom0_lib import errors
 from dom0_lib import paths
+from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 
 _QUOTES = (u'"', u"'")
 
@@ -33,10 +30,6 @@ def _unquote(value):
 
 
 def _read():
-    try:
-        with io.open(paths.locate(paths.XAPI_CONF), encoding='utf-8', errors='replace', newline='\n') as source:
-            return source.read()
-    except EnvironmentError as error:
-        if error.errno == errno.ENOENT:  # all settings have their defaults
-            return u''
-        raise errors.PluginError('cannot read %s: %s' % (paths.XAPI_CONF, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % paths.XAPI_CONF):
+        data = durable_file.read(paths.locate(paths.XAPI_CONF))
+    return u'' if data is None else data.decode('utf-8', 'replace')  # without the file all settings have their defaults

@@ -10,17 +10,16 @@ All other lines stay as they are, to the byte.
 from __future__ import absolute_import, division
 
 import binascii
-import errno
 import os
 import stat
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import paths
 from dom0_lib import text_checks
 from dom0_lib.migration import arrival_gate
 from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 
 AUTHORIZED_KEYS = paths.ROOT_SSH + '/authorized_keys'
 KNOWN_HOSTS = paths.ROOT_SSH + '/known_hosts'
@@ -47,13 +46,10 @@ class LineFile(object):
         return os.stat(self._path) if os.path.exists(self._path) else None
 
     def _read(self):
-        try:
-            with open(self._path, 'rb') as source:
-                data = source.read(_MAX_BYTES + 1)
-        except EnvironmentError as error:
-            if self._status is None and error.errno == errno.ENOENT:
-                return []
-            raise errors.PluginError('cannot read %s: %s' % (self.dom0_path, compat.to_text(error)))
+        with os_errors.Errors('cannot read %s' % self.dom0_path):
+            data = durable_file.read(self._path, _MAX_BYTES + 1)
+        if data is None:
+            return []
         if len(data) > _MAX_BYTES:
             raise errors.PluginError('%s has more than %d bytes: shorten it' % (self.dom0_path, _MAX_BYTES))
         lines = data.split(b'\n')

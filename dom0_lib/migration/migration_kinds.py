@@ -7,8 +7,7 @@ from dom0_lib import compat
 from dom0_lib import text_checks
 from dom0_lib.call import binding
 
-_NAME_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.')
-_ADDRESS_CHARACTERS = frozenset('0123456789ABCDEFabcdef:.')
+_ADDRESS_CHARACTERS = frozenset(text_checks.HEX_DIGITS + u':.')
 _MAX_NAME_LENGTH = 253
 # A chain of an image has no more files either.
 _MAX_PLACE = 15
@@ -28,7 +27,7 @@ def _check_host(value):
         raise ValueError('needs text')
     name, port = _split_host(value)
     # Whatever begins with a dash would be an option of ssh.
-    characters = _ADDRESS_CHARACTERS if u':' in name else _NAME_CHARACTERS
+    characters = _ADDRESS_CHARACTERS if u':' in name else text_checks.NAME_CHARACTERS
     if not 0 < len(name) <= _MAX_NAME_LENGTH or name[0] in u'-.' or not characters.issuperset(name):
         raise ValueError('needs a name, an address of IPv4, or one of IPv6, and no more than a port after it')
     if port is None:

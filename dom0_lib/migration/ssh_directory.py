@@ -6,7 +6,6 @@ from __future__ import absolute_import, division
 import contextlib
 import os
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
@@ -14,6 +13,7 @@ from dom0_lib import paths
 from dom0_lib.migration import public_key
 from dom0_lib.system import durable_file
 from dom0_lib.system import file_lock
+from dom0_lib.system import os_errors
 from dom0_lib.system import proc
 
 _NEW_KEY = paths.ROOT_SSH + '/id_ed25519'
@@ -32,11 +32,9 @@ def locked():
     Raises errors.PluginError, errors.RetryableError while another call is at work on it.
     """
     path = paths.locate(paths.ROOT_SSH)
-    try:
+    with os_errors.Errors('cannot use %s' % paths.ROOT_SSH):
         durable_file.make_directory(path, 0o700)
         fd = os.open(path, os.O_RDONLY)
-    except EnvironmentError as error:
-        raise errors.PluginError('cannot use %s: %s' % (paths.ROOT_SSH, compat.to_text(error)))
     try:
         file_lock.wait(fd, paths.ROOT_SSH, _LOCK_TIMEOUT_S)
         yield
@@ -83,7 +81,7 @@ def _ask_for_public(dom0_path):
 def make_key(comment):
     """Make root's key, where there is none; within locked().  Raises errors.PluginError, errors.CommandNotFound."""
     scratch, path = paths.locate(_SCRATCH), paths.locate(_NEW_KEY)
-    try:
+    with os_errors.Errors('cannot make the key %s' % _NEW_KEY):
         for name in (scratch, scratch + _PUBLIC):  # of a killed call
             durable_file.remove(name)
         proc.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', comment, '-f', scratch], _KEYGEN_TIMEOUT_S)
@@ -97,6 +95,4 @@ def make_key(comment):
             os.link(scratch + _PUBLIC, path + _PUBLIC)
         for name in (scratch, scratch + _PUBLIC):
             durable_file.remove(name)
-    except EnvironmentError as error:
-        raise errors.PluginError('cannot make the key %s: %s' % (_NEW_KEY, compat.to_text(error)))
     log.info('made the key %s', _NEW_KEY)

@@ -5,9 +5,9 @@ from __future__ import absolute_import, division
 
 from dom0_lib import text_checks
 
-_LETTERS_AND_DIGITS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789')
+_LETTERS_AND_DIGITS = frozenset(text_checks.LETTERS_AND_DIGITS)
 _NAME = _LETTERS_AND_DIGITS | frozenset('_.-')
-_ADDRESS = frozenset('0123456789abcdefABCDEF.:/')
+_ADDRESS = frozenset(text_checks.HEX_DIGITS + u'.:/')
 # The kernel's IFNAMSIZ without the final NUL.
 _DEVICE_MAX = 15
 

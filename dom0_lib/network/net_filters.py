@@ -16,12 +16,13 @@ ipset_manager, ip_conntrack).  All of it runs as root, so nothing here may name 
 
 from __future__ import absolute_import, division
 
+from dom0_lib import text_checks
 from dom0_lib.network import command_words
 
 # fgets() of 10,240 in iptables-restore and 1,024 in ipset: what is beyond would be read as a line of its own.
 _RULE_MAX = 8192
 _SET_LINE_MAX = 1000
-_SYSCTL_VALUE = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,:-')
+_SYSCTL_VALUE = frozenset(text_checks.LETTERS_AND_DIGITS + u' .,:-')
 
 _ON_OFF = command_words.one_of('on', 'off')
 _SCOPE = command_words.one_of('global', 'link', 'host', 'site')
@@ -189,7 +190,7 @@ def _split_input(data, line_max):
 
 _SET_COMMANDS = ('create', 'add', 'del', 'destroy', 'flush', 'rename', 'swap')
 _SET_FLAGS = ('-exist', '-!')
-_SET_CHARACTERS = frozenset('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:,/-')
+_SET_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'_.:,/-')
 
 
 def _is_set_word(text):

@@ -13,8 +13,7 @@ from dom0_lib.call import binding
 from dom0_lib.network import command_words
 
 _MAX_TEXT_LENGTH = 255
-_TEXT_CHARACTERS = frozenset(u'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:@+')
-_HEX_DIGITS = u'0123456789abcdefABCDEF'
+_TEXT_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'_-.:@+')
 # Bridge forward delay, in seconds.
 _MAX_DELAY = 30
 
@@ -37,7 +36,7 @@ def _check_value(value):
 
 def _check_mac(value):
     parts = value.split(u':')
-    if [len(part) for part in parts] != [2] * 6 or value.strip(_HEX_DIGITS + u':'):
+    if [len(part) for part in parts] != [2] * 6 or value.strip(text_checks.HEX_DIGITS + u':'):
         raise ValueError('needs a MAC address: aa:bb:cc:dd:ee:ff')
 
 

@@ -4,7 +4,14 @@
 from __future__ import absolute_import, division
 
 import errno
+import io
 import os
+import stat
+
+from dom0_lib import compat
+
+# How open(2) refuses links (with O_NOFOLLOW), directories (for writing), sockets and pipes (without a reader).
+_NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
 def replace(path, data, mode=0o644, check=lambda: None):
@@ -20,8 +27,7 @@ def replace(path, data, mode=0o644, check=lambda: None):
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         os.fchmod(fd, mode)  # whatever the umask
-        while data:
-            data = data[os.write(fd, data):]
+        write_all(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -32,6 +38,44 @@ def replace(path, data, mode=0o644, check=lambda: None):
         raise
     os.rename(scratch, path)
     sync(directory)
+
+
+def write_all(fd, data):
+    """Write all of `data`, bytes or a memoryview, to an open file.  Raises EnvironmentError."""
+    while data:
+        data = data[os.write(fd, data):]
+
+
+def read(path, max_bytes=-1):
+    """The first `max_bytes` of a file, by default all of it; None if there is no such file.  Raises EnvironmentError."""
+    try:
+        with io.open(path, 'rb') as source:
+            return source.read(max_bytes)
+    except EnvironmentError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def open_regular(path, flags=os.O_RDONLY):
+    """A descriptor of the regular file at `path`; None if it is a link, a pipe, or anything else.  Raises EnvironmentError."""
+    try:
+        # Without O_NONBLOCK this would wait for the other end of a pipe.
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except EnvironmentError as error:
+        if error.errno in _NOT_REGULAR:
+            return None
+        raise
+    try:
+        compat.keep_from_children(fd)
+        is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    if is_regular:
+        return fd
+    os.close(fd)
+    return None
 
 
 def remove(path):

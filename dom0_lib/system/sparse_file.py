@@ -7,13 +7,15 @@ import errno
 import fcntl
 import os
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib.system import durable_file
+from dom0_lib.system import os_errors
 from dom0_lib.system import pipeline
 
 PLACE = 'the SR'
+# What other rooms call os_errors.StorageErrors.
+StorageErrors = os_errors.StorageErrors
 # How file systems without hard links say so.
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 # The unit in which zeros become holes: smaller ones cost more calls than they save space.
@@ -30,24 +32,9 @@ _SEEK_DATA, _SEEK_HOLE = 3, 4
 _SYNC_BYTES = 64 * 1024 * 1024
 
 
-class StorageErrors(object):
-    """`with StorageErrors(what):` turns an operating system error into errors.StorageError that begins with `what`."""
-
-    def __init__(self, what):
-        self._what = what
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        if isinstance(value, EnvironmentError):
-            full = value.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise errors.StorageError('%s: %s' % (self._what, 'it is full' if full else compat.to_text(value)))
-
-
 def sync(path, place=PLACE):
     """Bring a file, or the names in a directory, to the disk."""
-    with StorageErrors('cannot write to %s' % place):
+    with os_errors.StorageErrors('cannot write to %s' % place):
         durable_file.sync(path)
 
 
@@ -65,11 +52,11 @@ class File(object):
         self._position = 0
         self._unsynced_bytes = 0
         self._sync = None
-        with StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write(self, view):
-        with StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             start = 0  # of the run of pieces with data in them
             end = 0
             while end < len(view):
@@ -85,8 +72,7 @@ class File(object):
 
     def _write_run(self, view):
         self._unsynced_bytes += len(view)
-        while view:
-            view = view[os.write(self._fd, view):]
+        durable_file.write_all(self._fd, view)
         if self._unsynced_bytes >= _SYNC_BYTES:
             self._unsynced_bytes = 0
             self._require_room(0)
@@ -99,7 +85,7 @@ class File(object):
 
         report(size_bytes): called for each piece; what it raises ends the copy
         """
-        with StorageErrors('cannot copy to %s' % self._place):
+        with os_errors.StorageErrors('cannot copy to %s' % self._place):
             status = os.fstat(fd)
             if self._clone(fd):
                 report(status.st_size)
@@ -122,7 +108,7 @@ class File(object):
 
     def finish(self):
         """The content is complete."""
-        with StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             os.ftruncate(self._fd, self._size_bytes)
             if self._sync:
                 self._sync.close()

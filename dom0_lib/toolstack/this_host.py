@@ -3,10 +3,10 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib import text_checks
+from dom0_lib.system import os_errors
 from dom0_lib.toolstack import xapi
 
 _UUID_KEY = 'INSTALLATION_UUID'
@@ -27,11 +27,8 @@ def find_control_domain(session_ref):
 
 
 def _read(key):
-    try:
-        with open(paths.locate(paths.INVENTORY), 'rb') as source:
-            lines = source.read().decode('utf-8', 'replace').splitlines()
-    except EnvironmentError as error:
-        raise errors.PluginError('cannot read %s: %s' % (paths.INVENTORY, compat.to_text(error)))
+    with os_errors.Errors('cannot read %s' % paths.INVENTORY), open(paths.locate(paths.INVENTORY), 'rb') as source:
+        lines = source.read().decode('utf-8', 'replace').splitlines()
     for line in lines:
         name, _, value = line.partition('=')
         uuid = value.strip().strip('\'"')

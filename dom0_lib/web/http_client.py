@@ -240,7 +240,7 @@ class Response(object):
 
     def _begin_chunk(self):
         size = self._line().partition(b';')[0].strip(b' \t')
-        if not 0 < len(size) < 16 or size.strip(b'0123456789abcdefABCDEF'):
+        if not 0 < len(size) < 16 or size.strip(text_checks.HEX_DIGITS.encode('ascii')):
             raise self._broken('sent a chunk without a size')
         self._left = int(size, 16)
         if self._left == 0:

@@ -37,3 +37,25 @@ def test_the_limit_is_one_of_digits():
 @pytest.mark.parametrize('value', [None, True, False, 1.0, -1, [], {}, b'1' if str is not bytes else bytearray(b'1')])
 def test_arguments_that_are_no_numbers(value):
     assert text_checks.to_number(value, 5) is None
+
+
+@pytest.mark.parametrize('word, numbers', [
+    (u'2.23.2', (2, 23, 2)), (u'3', (3,)), (u'v3.2.7', (3, 2, 7)), (u'3.1.3pre1', (3, 1, 3)), (u'2.13-pre7', (2, 13)),
+    (u'', None), (u'v', None), (u'2.', None), (u'.30', None), (u'x.30', None), (u'2.x', None), (u'version', None), (u'2.\xb2', None)])
+def test_versions(word, numbers):
+    assert text_checks.parse_version(word) == numbers
+
+
+@pytest.mark.parametrize('value', [None, 1, [], b'x' if str is not bytes else bytearray(b'x')])
+def test_what_is_no_text(value):
+    for check in (text_checks.require_text, text_checks.require):
+        with pytest.raises(ValueError) as caught:
+            check(value)
+        assert str(caught.value) == 'needs text'
+
+
+def test_an_empty_text():
+    assert text_checks.require_text(u'') == u''
+    with pytest.raises(ValueError) as caught:
+        text_checks.require(u'')
+    assert str(caught.value) == 'is empty'

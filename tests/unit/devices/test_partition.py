@@ -115,13 +115,13 @@ def test_a_disk_of_more_sectors_than_a_table_can_count(devices, end, is_right):
     ('sfdisk from util-linux 2.23.2', (2, 23)), ('sfdisk from util-linux 2.38.1\n', (2, 38)), ('sfdisk (util-linux 2.13-pre7)', (2, 13)),
     ('sfdisk 9.9 from util-linux 2.26', (2, 26)), ('util-linux 2.x 2.30', (2, 30)), ('util-linux 2.30 x.30 2 .30', (2, 30))])
 def test_the_version_of_sfdisk(text, version):
-    assert partition._parse_version(text) == version
+    assert partition._find_version(text) == version
 
 
 @pytest.mark.parametrize('text', ['', 'sfdisk', 'sfdisk 2', 'sfdisk two.three', 'sfdisk 2.'])
 def test_an_sfdisk_without_a_version(text):
     with pytest.raises(errors.PluginError, match='sfdisk does not tell its version: %s$' % text):
-        partition._parse_version(text)
+        partition._find_version(text)
 
 
 @pytest.mark.parametrize('version, command, header', [

@@ -164,7 +164,7 @@ def test_a_link_that_appears_before_it_is_opened(tree, monkeypatch):
         os.unlink(path)
         os.symlink(tree.locate('/etc/shadow'), path)
     Rotator(monkeypatch, 'open', replace)
-    check_refused('cannot read the console log of domain 7')
+    check_refused('console.7 is not a file')
 
 
 @pytest.mark.parametrize('make', [os.mkdir, os.mkfifo])

@@ -135,21 +135,6 @@ def test_an_sr_that_is_not_there(tmpdir):
     assert str(caught.value).startswith('cannot stage in the SR: ')
 
 
-@pytest.mark.parametrize('code, text', [
-    (errno.ENOSPC, 'cannot write: it is full'), (errno.EDQUOT, 'cannot write: it is full'), (errno.EIO, 'Input/output error')])
-def test_errors_of_the_file_system(code, text):
-    with pytest.raises(errors.StorageError) as caught:
-        with sparse_file.StorageErrors('cannot write'):
-            raise OSError(code, os.strerror(code))
-    assert str(caught.value).startswith('cannot write: ') and text in str(caught.value)
-
-
-def test_other_errors_pass():
-    with pytest.raises(KeyError):
-        with sparse_file.StorageErrors('cannot write'):
-            raise KeyError('x')
-
-
 # Files
 
 CONTENTS = {

@@ -3,8 +3,11 @@
 
 from __future__ import absolute_import, division
 
+import contextlib
 import errno
+import fcntl
 import os
+import socket
 import stat
 
 import pytest
@@ -146,3 +149,42 @@ def test_a_disk_that_fails_is_an_error(tmpdir, monkeypatch):
     monkeypatch.setattr(durable_file.os, 'fsync', fail)
     with pytest.raises(EnvironmentError):
         durable_file.sync(str(tmpdir))
+
+
+def test_reading(path, tmpdir):
+    assert durable_file.read(path) is None
+    tmpdir.join('crontab').write_binary(b'ten bytes!')
+    assert (durable_file.read(path), durable_file.read(path, 3)) == (b'ten bytes!', b'ten')
+    with pytest.raises(EnvironmentError):
+        durable_file.read(str(tmpdir))
+
+
+def test_a_regular_file_is_opened(path, tmpdir):
+    tmpdir.join('crontab').write_binary(b'ten bytes!')
+    fd = durable_file.open_regular(path, os.O_RDWR)
+    try:
+        assert os.read(fd, 3) == b'ten' and os.write(fd, b'x') == 1
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    finally:
+        os.close(fd)
+
+
+def make_socket(path):
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(path)
+
+
+@pytest.mark.parametrize('flags', [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, make_socket, lambda path: os.symlink('/etc/passwd', path),
+                                  lambda path: os.symlink(path, path)], ids=['pipe', 'directory', 'socket', 'link', 'loop'])
+def test_nothing_else_is_opened_or_waited_for(path, make, flags):
+    make(path)
+    before = os.listdir('/proc/self/fd')
+    assert durable_file.open_regular(path, flags) is None
+    assert os.listdir('/proc/self/fd') == before
+
+
+def test_a_file_that_is_not_there_is_an_error(path):
+    with pytest.raises(EnvironmentError) as caught:
+        durable_file.open_regular(path)
+    assert caught.value.errno == errno.ENOENT
