@@ -12,6 +12,7 @@ from dom0_lib import compat
 from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
+from dom0_lib import step_report
 from dom0_lib.fitness import attached_sr
 from dom0_lib.fitness import bridge_blacklist
 from dom0_lib.fitness import dom0_directories
@@ -23,7 +24,7 @@ _DIRECTORIES = (dom0_directories.IMAGES, dom0_directories.BOOT_GUEST)
 
 
 def prepare(session_ref, sr_uuid, bridge, console_log, dry_run):
-    """Make what the plug-ins need on this host.  A list of steps; see _Step.tell().
+    """Make what the plug-ins need on this host.  A list of steps; see step_report.
 
     sr_uuid: where /images and /boot/guest shall lead to; None: the SR that attached_sr.choose() finds
     Raises errors.ArgumentError for an SR that cannot be it, before anything has changed; errors.PluginError, errors.RetryableError.
@@ -59,7 +60,7 @@ def _run(work, dry_run):
             step.fail(compat.to_text(error), 'see to that, and repeat the call')
         except errors.PluginError as error:
             step.fail(compat.to_text(error), 'see to that, and repeat the call')
-        if step.outcome == 'done':
+        if step.outcome == step_report.DONE:
             log.info('%s: %s', name, step.detail)
         steps.append(step.tell())
     return steps
@@ -94,20 +95,17 @@ class _Step(object):
 
     def settle(self, detail):
         """Nothing is to be done."""
-        self.outcome, self.detail = 'already', detail
+        self.outcome, self.detail = step_report.ALREADY, detail
 
     def change(self, detail):
         """It is done, or would be."""
-        self.outcome, self.detail = 'would' if self.is_dry else 'done', detail
+        self.outcome, self.detail = step_report.choose_outcome(True, self.is_dry), detail
 
     def fail(self, detail, fix):
-        self.outcome, self.detail, self._fix = 'problem', detail, fix
+        self.outcome, self.detail, self._fix = step_report.PROBLEM, detail, fix
 
     def tell(self):
-        """{'step', 'outcome': done, would, already or problem, 'detail', 'fix': a text for a problem, or None}"""
-        # On Python 2 what came from a path may be bytes, of whatever encoding.
-        detail, fix = [text and compat.to_text(text) for text in (self.detail, self._fix)]
-        return {'step': self._name, 'outcome': self.outcome, 'detail': detail, 'fix': fix}
+        return step_report.make(self._name, self.outcome, self.detail, self._fix)
 
 
 class _Making(object):

@@ -14,6 +14,7 @@ from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import settings
+from dom0_lib import step_report
 from dom0_lib.migration import authorized_keys
 from dom0_lib.migration import public_key
 from dom0_lib.migration import ssh_directory
@@ -175,10 +176,9 @@ class _Step(object):
         self.problem, self.fixes, self.changes, self.remarks, self._state = problem, [fix], [], [], None
 
     def tell(self, dry_run):
-        outcome = 'problem' if self.problem else 'already' if not self.changes else 'would' if dry_run else 'done'
+        outcome = step_report.PROBLEM if self.problem else step_report.choose_outcome(self.changes, dry_run)
         parts = [self.problem, ', '.join(self.changes) or self._state] + self.remarks
-        return {'step': self.uuid, 'outcome': outcome, 'detail': '; '.join(part for part in parts if part),
-                'fix': '; '.join(self.fixes) or None}
+        return step_report.make(self.uuid, outcome, '; '.join(part for part in parts if part), '; '.join(self.fixes) or None)
 
 
 class _Files(object):
