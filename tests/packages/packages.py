@@ -41,12 +41,12 @@ def artefacts(tmp_path_factory):
     # Each worker of pytest-xdist has a directory of its own in one that they share.
     shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.getbasetemp()
 
-    def build(target, *arguments, **environment):
-        directory = os.path.join(str(shared), "made-" + target)
+    def build(target, *arguments, checkout=CHECKOUT, **environment):
+        directory = os.path.join(str(shared), "made-%s-%s" % (target, os.path.basename(checkout)))
         with open(directory + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(directory):
-                make(target, directory + ".part", *arguments, environment=environment)
+                make(target, directory + ".part", *arguments, environment=environment, checkout=checkout)
                 os.rename(directory + ".part", directory)
         return directory
     return build
@@ -71,3 +71,14 @@ def list_tree(directory):
     """Relative paths of everything below `directory`."""
     return sorted(os.path.relpath(os.path.join(parent, name), directory)
                   for parent, directories, files in os.walk(directory) for name in directories + files)
+
+
+def list_modules(directory):
+    """{name: text} of the modules below a directory."""
+    modules = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(".py"):
+                with open(os.path.join(parent, name)) as source:
+                    modules[os.path.relpath(os.path.join(parent, name), directory)] = source.read()
+    return modules

@@ -13,55 +13,14 @@ from tests.calls.images import downloads
 from tests.harness.image_service import service_faults
 from tests.harness.image_service.service import ImageService
 from tests.packages import packages
-from tests.packages.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_tree, make, run  # noqa: F401
+from tests.packages.packages import (  # noqa: F401
+    CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_modules, list_tree, make, run)
+from tests.packages.rpm_root import PLUGINS, SETTINGS, Root, rpm_of
 
 pytestmark = pytest.mark.needs("rpm", "rpmbuild")
 
-PLUGINS = "etc/xapi.d/plugins"
-SETTINGS = "etc/dom0-plugins.conf"
-# rpm's own files in a root.
-DATABASE = ("var/lib/rpm", "usr/lib/sysimage")
-
-
-def rpm_of(directory, family, release="1", version=VERSION):
-    return os.path.join(directory, "dom0-xapi-plugins-%s-%s.%s.noarch.rpm" % (version, release, family))
-
-
 def query(package, *arguments):
     return run("rpm", "-qp", "--nosignature", *arguments + (package,)).stdout.splitlines()
-
-
-class Root(object):
-    """A directory that rpm takes for /."""
-
-    def __init__(self, path):
-        self.path = str(path)
-        # Of the system, not of a package.
-        for name in ("usr/share/doc", "usr/share/licenses"):
-            os.makedirs(os.path.join(self.path, name), exist_ok=True)
-
-    def rpm(self, *arguments, check=True):
-        return run("rpm", "--root", self.path, "--dbpath", "/var/lib/rpm", "--nosignature", *arguments, check=check)
-
-    def locate(self, name):
-        return os.path.join(self.path, name)
-
-    def home(self):
-        """The directory of the version that the plug-ins are of."""
-        return os.path.dirname(os.path.realpath(self.locate(PLUGINS + "/dom0_plugin_version.py")))
-
-    def list_files(self):
-        return [name for name in list_tree(self.path)
-                if not name.startswith(DATABASE) and not any(top.startswith(name) for top in DATABASE)]
-
-    def read(self, name):
-        with open(self.locate(name)) as source:
-            return source.read()
-
-    def write(self, name, text):
-        os.makedirs(os.path.dirname(self.locate(name)), exist_ok=True)
-        with open(self.locate(name), "w") as target:
-            target.write(text)
 
 
 @pytest.fixture
@@ -136,17 +95,6 @@ def make_contract_checkout(directory, plugin_dir, home):
     os.makedirs(os.path.join(directory, "plugins/xapi.d"))
     os.symlink(plugin_dir, os.path.join(directory, "plugins/xapi.d/plugins"))
     os.symlink(os.path.join(home, "dom0_lib"), os.path.join(directory, "dom0_lib"))
-
-
-def list_modules(directory):
-    """{name: text} of the modules below a directory."""
-    modules = {}
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            if name.endswith(".py"):
-                with open(os.path.join(parent, name)) as source:
-                    modules[os.path.relpath(os.path.join(parent, name), directory)] = source.read()
-    return modules
 
 
 @pytest.mark.parametrize("family, version, interpreter", FAMILIES)
