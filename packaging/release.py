@@ -60,7 +60,7 @@ def read_epoch():
 
 
 def read_changes():
-    """CHANGES.md as a list of Change, newest first."""
+    """The releases in CHANGES.md as a list of Change, newest first, without the headings of their groups."""
     changes = []
     for line in _read("CHANGES.md").splitlines():
         heading = re.match(r"## (\d+(?:\.\d+)*) \((?:unreleased|(\d{4})-(\d\d)-(\d\d))\)\Z", line)
@@ -71,6 +71,8 @@ def read_changes():
             changes[-1].points.append(line[2:].strip())
         elif line.startswith("  ") and changes:
             changes[-1].points[-1] += " " + line.strip()
+        elif line.startswith("### ") and changes:
+            continue
         elif line.strip() and line != "# Changes":
             raise BuildError("CHANGES.md: %r is neither a release's heading nor a point" % line)
     if not changes or changes[0].version != read_version():

@@ -9,6 +9,7 @@ import tarfile
 import pytest
 
 from tests.packages.packages import CHECKOUT, FAMILIES, PYTHONS, VERSION, artefacts, list_tree, make, run  # noqa: F401
+from tests.unit import documents
 
 PLUGINS = "dom0-xapi-plugins-%s/xapi.d/plugins" % VERSION
 # Imports every module as a plug-in does.
@@ -62,6 +63,13 @@ def test_a_date_of_ones_own_dates_every_file(tmp_path):
     with tarfile.open(str(tmp_path / ("dom0-xapi-plugins-%s-python2.tar.gz" % VERSION))) as archive:
         assert {entry.mtime for entry in archive} == {1500000000}
         assert {(entry.uid, entry.gid, entry.mode) for entry in archive} == {(0, 0, 0o755), (0, 0, 0o644)}
+
+
+def test_links_of_its_documents_lead_to_files_of_it(artefacts, tmp_path):  # noqa: F811
+    top = unpack(artefacts("tarball"), "python3", tmp_path)[:-len("/xapi.d/plugins")]
+    carried = [name for name in os.listdir(top) if name.endswith(".md")]
+    assert sorted(carried) == ["CHANGES.md", "OPERATING.md"]
+    assert [(name, link) for name in carried for link in documents.find_broken_links(top, name)] == []
 
 
 def list_sources(directory):

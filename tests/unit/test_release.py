@@ -38,6 +38,7 @@ def test_changes_become_points(release):
     ("# Changes\n\n## 0.0.1 (unreleased)\n\n* one\n", "does not begin with version"),
     ("# Changes\n", "does not begin with version"),
     ("# Changes\n\n## %s unreleased\n" % dom0_lib.__version__, "neither a release's heading nor a point"),
+    ("# Changes\n\n### Disks\n\n## %s (unreleased)\n" % dom0_lib.__version__, "neither a release's heading nor a point"),
     ("# Changes\n\n## %s (2026-1-2)\n" % dom0_lib.__version__, "neither a release's heading nor a point"),
 ])
 def test_changes_that_no_package_can_take_are_refused(release, monkeypatch, tmp_path, text, reason):
@@ -50,7 +51,7 @@ def test_changes_that_no_package_can_take_are_refused(release, monkeypatch, tmp_
 
 def test_a_released_version_has_its_date(release, monkeypatch, tmp_path):
     (tmp_path / "dom0_lib").symlink_to(os.path.join(CHECKOUT, "dom0_lib"))
-    (tmp_path / "CHANGES.md").write_text("# Changes\n\n## %s (2026-12-01)\n\n* one\n  line\n* two\n" % dom0_lib.__version__)
+    (tmp_path / "CHANGES.md").write_text("# Changes\n\n## %s (2026-12-01)\n\n### Disks\n* one\n  line\n\n### Guests\n* two\n" % dom0_lib.__version__)
     monkeypatch.setattr(release, "CHECKOUT", str(tmp_path))
     assert release.read_changes() == [release.Change(dom0_lib.__version__, (2026, 12, 1), ["one line", "two"])]
     assert release.format_date(release.epoch_of((2026, 12, 1)), "%a %b %d %Y") == "Tue Dec 01 2026"
