@@ -13,18 +13,6 @@ from __future__ import absolute_import, division
 import errno
 import os
 
-# Every point, in the order in which an import, then an upload, a sweep, the copying of a kernel, a migration,
-# the making of a boot ISO, of trust between hosts, and the preparation of a host pass them.
-POINTS = (
-    'staging.made', 'staging.file_made', 'staging.written', 'staging.file_finished', 'staging.renamed', 'staging.linked',
-    'chain.checked', 'chain.repaired', 'chain.relinked', 'chain.shown', 'chain.synced',
-    'publish.begun', 'publish.journalled', 'publish.linked', 'publish.leaf_linked', 'publish.hidden', 'publish.synced',
-    'staging.cleaning', 'staging.cleaned', 'sweep.found', 'sweep.undone', 'sweep.finished',
-    'vbd.created', 'vbd.plugged', 'kernel.copied', 'vbd.unplugging', 'vbd.unplugged', 'vbd.destroyed', 'kernel.linked',
-    'transfer.held', 'transfer.sent', 'disk.copied', 'arrival.taken', 'arrival.forgotten', 'arrival.refused', 'arrival.removed',
-    'iso.read', 'iso.made', 'iso.checked', 'iso.replaced', 'key.made', 'key.linked', 'trust.written', 'trust.replaced',
-    'directory.begun', 'directory.made', 'directory.linked', 'directory.removed',
-)
 _SIGKILL = 9
 _ERRORS = {'enospc': errno.ENOSPC, 'eio': errno.EIO}
 
@@ -35,15 +23,15 @@ class _Armed(object):
         self.name, _, rest = text.partition(':')
         self.action, _, count = rest.partition(':')
         self.passes_left = int(count or 1)
-        if self.name not in POINTS or self.action != 'kill' and self.action not in _ERRORS:
-            raise ValueError('DOM0_FAULT names no point or action: %s' % text)
+        if self.action != 'kill' and self.action not in _ERRORS:
+            raise ValueError('DOM0_FAULT names no action: %s' % text)
 
 
 _armed = _Armed(os.environ['DOM0_FAULT']) if 'DOM0_FAULT' in os.environ else None
 
 
 def point(name):
-    """The process passes the point `name`, one of POINTS."""
+    """Pass the point `name`: die or fail here if that is armed.  Tests collect the names, so write them out."""
     if _armed is None or _armed.name != name:
         return
     _armed.passes_left -= 1

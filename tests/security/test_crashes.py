@@ -7,13 +7,13 @@ import uuid
 
 import pytest
 
-from dom0_lib import faults
 from tests import conftest
+from tests import fault_points
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
 
-_SWEEPING = [name for name in faults.POINTS if name.startswith("sweep.")]
-_IMPORTING = [name for name in faults.POINTS if name.startswith(("staging.", "chain.", "publish."))
+_SWEEPING = [name for name in fault_points.NAMES if name.startswith("sweep.")]
+_IMPORTING = [name for name in fault_points.NAMES if name.startswith(("staging.", "chain.", "publish."))
               and name not in ("chain.repaired", "staging.linked")]
 _UPLOADING = ["staging.made", "staging.linked", "staging.cleaning", "staging.cleaned"]
 _RANDOM_KILLS = 25

@@ -11,11 +11,11 @@ import uuid
 
 import pytest
 
-from dom0_lib import faults
 from tests import conftest
+from tests import fault_points
 from tests.calls.boot.kernel_host import KERNEL, open_kernel_host
 
-_POINTS = [name for name in faults.POINTS if name.startswith(("vbd.", "kernel.")) or name in (
+_POINTS = [name for name in fault_points.NAMES if name.startswith(("vbd.", "kernel.")) or name in (
     "staging.made", "staging.file_made", "staging.written", "staging.file_finished", "staging.cleaning", "staging.cleaned")]
 # How many names are there when a call has died at this point.
 _KERNELS_AFTER = {"kernel.linked": 1, "staging.cleaning": 2, "staging.cleaned": 2}

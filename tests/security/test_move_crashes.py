@@ -11,8 +11,8 @@ import uuid
 
 import pytest
 
-from dom0_lib import faults
 from tests import conftest
+from tests import fault_points
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.needs("rsync")
 
 _STAGING = ["staging.made", "staging.renamed", "staging.cleaning", "staging.cleaned"]
 _COPYING = ["staging.file_made", "staging.written", "staging.file_finished", "disk.copied"]
-_PUBLISHING = [name for name in faults.POINTS if name.startswith(("chain.", "publish.")) and name != "chain.repaired"]
+_PUBLISHING = [name for name in fault_points.NAMES if name.startswith(("chain.", "publish.")) and name != "chain.repaired"]
 _ARRIVING = ["arrival.taken", "arrival.forgotten"]
 _TRANSFERRING = ["staging.made", "staging.linked", "transfer.held", "transfer.sent", "staging.cleaning", "staging.cleaned"]
 _RANDOM_KILLS = 3

@@ -12,8 +12,8 @@ import uuid
 import pytest
 import XenAPI
 
-from dom0_lib import faults
 from tests import conftest
+from tests import fault_points
 from tests.calls import host_calls
 from tests.calls.boot import kernel_host
 from tests.calls.guests import console_host
@@ -374,7 +374,7 @@ def test_an_sr_that_has_gone(bare):
     assert outcomes(call(bare.pool))[IMAGES] == "done"
 
 
-@pytest.mark.parametrize("point", [name for name in faults.POINTS if name.startswith("directory.")])
+@pytest.mark.parametrize("point", [name for name in fault_points.NAMES if name.startswith("directory.")])
 @pytest.mark.parametrize("number", [1, 2])
 def test_killed_half_way(bare, point, number):
     if point == "directory.removed":
