@@ -28,8 +28,8 @@ _PIECE_BYTES = 1 << 20
 _NO_WAIT_S = 0
 
 
-def copy_vdi(session_ref, vdi_ref, image_size, cached_image, task):
-    """Copy the first `image_size` bytes of a VDI to /boot/guest/<its uuid>, and return that path.
+def copy_vdi(session_ref, vdi_ref, size_bytes, cached_image, task):
+    """Copy the first `size_bytes` bytes of a VDI to /boot/guest/<its uuid>, and return that path.
 
     cached_image: the same content also gets this name, for create(); or None
     Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and what xapi.Errors raises.
@@ -41,9 +41,9 @@ def copy_vdi(session_ref, vdi_ref, image_size, cached_image, task):
     _clean(session_ref, directory, _NO_WAIT_S)
     with task_watch.Watch(session_ref, task) as watch, directory.stage(chosen.reserve_bytes) as area:
         with vbd.Plug(session_ref, vdi_ref, os.path.basename(area.path), chosen.detach_wait_s) as device:
-            _copy(device, area, image_size, watch)
+            _copy(device, area, size_bytes, watch)
         directory.publish(area, area.join(_STAGED), [name for name in (vdi_uuid, cached_image) if name])
-    log.info('copied %s bytes of VDI %s to %s', image_size, vdi_uuid, paths.BOOT_GUEST)
+    log.info('copied %s bytes of VDI %s to %s', size_bytes, vdi_uuid, paths.BOOT_GUEST)
     return _dom0_path(vdi_uuid)
 
 
@@ -117,10 +117,10 @@ def _unlink(directory, name):
             raise
 
 
-def sweep(session_ref, remove, grace, keep):
+def sweep(session_ref, remove, grace_s, keep):
     """Find, and with `remove` delete, the files in /boot/guest that no VM's record names.
 
-    Files named by uuids alone are looked at; grace: seconds since one last came, changed or got another name; keep: names of
+    Files named by uuids alone are looked at; grace_s: seconds since one last came, changed or got another name; keep: names of
     images that stay in the cache.  A file stays under all its names if one of them is in use.
     What killed calls were staging, and the disks that they left plugged, are always cleaned up, as by every call.
     Returns {'unused': [{'name', 'size_bytes', 'age_s', 'why'}], 'removed': [name], 'kept': [{'name', 'why'}],
@@ -134,7 +134,7 @@ def sweep(session_ref, remove, grace, keep):
     used = _list_used(session_ref)
     unused, kept, removed = [], [], []
     for name, status in sorted(files.items()):
-        why = _why_kept(name, status, files, used, keep, grace)
+        why = _why_kept(name, status, files, used, keep, grace_s)
         if why:
             kept.append({'name': name, 'why': why})
             continue

@@ -27,19 +27,20 @@ class Kind(object):
 class Arg(object):
     """One argument of a call, by its wire name.
 
-    name:     as callers spell it; legacy callers may also pass it by position.  `-` in it is `_` in the function's parameter
-    into:     the argument that this one stands for, when both set the same parameter (sr_uuid sets sr_path)
-    default:  the value when absent; without one the argument is required
-    plain_default: the same for plain calls, where it differs
+    name:           as callers spell it; legacy callers may also pass it by position
+    into:           the function's parameter, by default the name with `_` for `-`
+    alias_of:       the argument in whose place this one may be given (sr_uuid for sr_path); an alias has no position
+    default:        the value when absent; without one the argument is required
+    plain_default:  the same for plain calls, where it differs
     """
 
     _REQUIRED = object()
 
-    def __init__(self, name, kind, into=None, default=_REQUIRED, plain_default=_REQUIRED):
+    def __init__(self, name, kind, into=None, alias_of=None, default=_REQUIRED, plain_default=_REQUIRED):
         self.name = name
         self.kind = kind
-        self.is_alias = into is not None
-        self.into = (into or name).replace('-', '_')
+        self.alias_of = alias_of
+        self.into = (into or alias_of or name).replace('-', '_')
         self._default = default
         self._plain_default = default if plain_default is self._REQUIRED else plain_default
 
@@ -60,7 +61,7 @@ def bind_legacy(rows, args, kwargs):
 
     Unknown keywords are ignored: old clients pass what older plug-ins took.  Raises errors.ArgumentError.
     """
-    positional = [row for row in rows if not row.is_alias]
+    positional = [row for row in rows if row.alias_of is None]
     if len(args) > len(positional):
         raise errors.ArgumentError('params', 'has %d positional values, the call takes %d' % (len(args), len(positional)))
     given = dict((row.name, value) for row, value in zip(positional, args))

@@ -26,34 +26,28 @@ Arg = binding.Arg
 
 
 class Call(object):
-    """One call: `target` ("dom0_lib.module:function") and the arguments it declares.
+    """One call: `target` ("dom0_lib.room.module:function") and the arguments it declares.
 
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
 
-    Two options are for calls that os-xenapi's callers make in the plain form, the third for calls that it never had:
-    replies_text       the function's text is the reply as it stands, in place of its JSON
-    ignores_unknown    arguments that the call does not take are ignored, not refused
-    is_plain           there is no legacy form
+    Options, each a truth:
+    acts_on_host       the call acts on the host itself, not on things of one guest: policy asks for a pool administrator
     needs_no_settings  a pool administrator may make the call although the host's settings cannot be used; it changes nothing
+    replies_text       the function's text is the reply as it stands, not as JSON; so it was in os-xenapi
+    ignores_unknown    arguments that the call does not take are ignored, not refused; so it was in os-xenapi
+    is_plain           the call has no legacy form: os-xenapi did not have it
     """
-
-    acts_on_host = False
 
     def __init__(self, target, *rows, **options):
         self.target = target
         self.rows = rows
+        self.acts_on_host = options.pop('acts_on_host', False)
+        self.needs_no_settings = options.pop('needs_no_settings', False)
         self.replies_text = options.pop('replies_text', False)
         self.ignores_unknown = options.pop('ignores_unknown', False)
         self.is_plain = options.pop('is_plain', False)
-        self.needs_no_settings = options.pop('needs_no_settings', False)
         if options:
             raise TypeError('a call has no option %s' % ', '.join(sorted(options)))
-
-
-class HostCall(Call):
-    """A call that acts on the host itself, not on one guest's things: policy may ask for more than the right to call."""
-
-    acts_on_host = True
 
 
 def dispatch(calls):

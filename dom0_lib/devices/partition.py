@@ -35,23 +35,23 @@ _MAX_SWAP_LABEL = 15
 _PAUSE_S = 0.1
 
 
-def make_partition(session_ref, dev, partition_start, partition_end):
+def make_partition(session_ref, dev, start_sector, partition_end):
     """Write a partition table with one Linux partition from a sector (of 512 bytes) to the end of the disk `dev`.
 
     Raises errors.StorageError, errors.CommandFailed, errors.CommandNotFound, and what xapi.Errors raises.
     """
     vbd.require_plugged(session_ref, dev)
     with block_device.Disk(dev, is_exclusive=True) as disk:
-        if partition_start >= disk.size_bytes // _SECTOR_BYTES:
+        if start_sector >= disk.size_bytes // _SECTOR_BYTES:
             raise errors.ArgumentError('partition_start', 'the disk has only %d sectors (got %d)' % (
-                disk.size_bytes // _SECTOR_BYTES, partition_start))
+                disk.size_bytes // _SECTOR_BYTES, start_sector))
     # Not while we have it open for ourselves alone: sfdisk has the kernel read the new table.
     command, header = _sfdisk()
-    script = '%s%d,,%x\n' % (header, partition_start, _LINUX)
+    script = '%s%d,,%x\n' % (header, start_sector, _LINUX)
     proc.run(command + [disk.path], _PARTITION_DEADLINE_S, input_data=script.encode('ascii'))
     with block_device.Disk(dev, is_exclusive=True) as disk:
         disk.sync()
-        _check_partition(disk, partition_start)
+        _check_partition(disk, start_sector)
     log.info('partitioned %s', dev)
 
 
@@ -116,9 +116,9 @@ def _format_command(fs_type, label):
     return (['mkswap'] if fs_type == 'swap' else ['mkfs.ext3', '-q', '-F']) + options
 
 
-def wait_for_dev(session_ref, dev_path, max_seconds):
-    """`dev_path` when there is such a device, '' if there is none after so many seconds."""
-    ends_at = compat.monotonic_s() + max_seconds
+def wait_for_dev(session_ref, dev_path, max_wait_s):
+    """`dev_path` when there is such a device, '' if there is none after `max_wait_s` seconds."""
+    ends_at = compat.monotonic_s() + max_wait_s
     path = block_device.locate(dev_path.partition('/dev/')[2])
     while not os.path.exists(path):
         if compat.monotonic_s() >= ends_at:

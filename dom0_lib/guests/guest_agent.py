@@ -39,53 +39,53 @@ _SUCCESS = u'0'
 _TOKEN = 'agent'
 
 
-def version(session_ref, id, dom_id, timeout):
+def version(session_ref, request_id, dom_id, timeout_s):
     """The agent's version, in its own JSON text, as all functions here return it.
 
-    id: name of the records for this call; timeout: seconds for all of it
+    request_id: the name of the records for this call; timeout_s: for all of it
     Raises errors.PluginError with TIMEOUT:, errors.RebootDetectedError, errors.RetryableError when xenstored is gone.
     """
-    return _Guest(dom_id, timeout).ask(id, u'version', u'agent')
+    return _Guest(dom_id, timeout_s).ask(request_id, u'version', u'agent')
 
 
-def key_init(session_ref, id, dom_id, timeout, pub):
+def key_init(session_ref, request_id, dom_id, timeout_s, pub):
     """Exchange Diffie-Hellman keys.  pub: decimal text, which some agents cannot read as a number."""
-    return _Guest(dom_id, timeout).ask(id, u'keyinit', pub)
+    return _Guest(dom_id, timeout_s).ask(request_id, u'keyinit', pub)
 
 
-def password(session_ref, id, dom_id, timeout, enc_pass):
+def password(session_ref, request_id, dom_id, timeout_s, enc_pass):
     """Set the administrator's password, encrypted with the key that key_init() agreed on."""
-    return _Guest(dom_id, timeout).ask(id, u'password', enc_pass)
+    return _Guest(dom_id, timeout_s).ask(request_id, u'password', enc_pass)
 
 
-def reset_network(session_ref, id, dom_id, timeout):
+def reset_network(session_ref, request_id, dom_id, timeout_s):
     """Have the guest configure its network anew, from its records in xenstore."""
-    return _Guest(dom_id, timeout).ask(id, u'resetnetwork', u'')
+    return _Guest(dom_id, timeout_s).ask(request_id, u'resetnetwork', u'')
 
 
-def update(session_ref, id, dom_id, timeout, url, md5sum):
+def update(session_ref, request_id, dom_id, timeout_s, url, md5sum):
     """Have the agent replace itself by what it downloads."""
-    return _Guest(dom_id, timeout).ask(id, u'agentupdate', u'%s,%s' % (url, md5sum))
+    return _Guest(dom_id, timeout_s).ask(request_id, u'agentupdate', u'%s,%s' % (url, md5sum))
 
 
-def inject_file(session_ref, id, dom_id, timeout, b64_path, b64_contents):
+def inject_file(session_ref, request_id, dom_id, timeout_s, b64_path, b64_contents):
     """Write a file in the guest, in the way that its agent knows; no agent takes a file in parts.
 
     Raises errors.NotImplementedError for an agent that writes no files.
     """
     path = binascii.a2b_base64(b64_path)
     joined = binascii.b2a_base64(path + b',' + binascii.a2b_base64(b64_contents)).strip().decode('ascii')
-    guest = _Guest(dom_id, timeout)
+    guest = _Guest(dom_id, timeout_s)
     # The shorter request of the two: an agent need not be asked how it takes what no record holds.
     _encode(u'injectfile', joined)
     features = guest.list_features()
     if u'file_inject' in features:
-        return guest.ask(id, u'file_inject', {u'b64_path': b64_path, u'b64_file': b64_contents})
+        return guest.ask(request_id, u'file_inject', {u'b64_path': b64_path, u'b64_file': b64_contents})
     if u'injectfile' not in features:
         raise errors.NotImplementedError('NOT IMPLEMENTED: the agent of domain %d writes no files' % dom_id)
     if b',' in path:
         raise errors.ArgumentError('b64_path', 'this agent takes no path with a comma, after which it expects the contents')
-    return guest.ask(id, u'injectfile', joined)
+    return guest.ask(request_id, u'injectfile', joined)
 
 
 class _Guest(object):

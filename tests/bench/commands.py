@@ -36,7 +36,7 @@ def _compare(version, python, pool):
     command = shutil.which("true")
     os.symlink(command, os.path.join(dom0.bin_dir, "ip"))
     with open(os.path.join(dom0.plugin_dir, "netwrap.py")) as plugin:
-        dom0.add_plugin("trusting.py", plugin.read().replace("HostCall", "Call"))
+        dom0.add_plugin("trusting.py", plugin.read().replace("acts_on_host=True", "acts_on_host=False"))
     argument = xapi_xml.encode_call("run_command", pool.login().handle, {"cmd": '["ip", "link", "show"]', "cmd_input": "null"})
 
     def run_bare(watch):

@@ -111,13 +111,13 @@ def host(monkeypatch):
 def make_right(host, name, function):
     """Right values for all arguments but aliases, by wire name."""
     values = dict((row.name, look_up(name, function, row.name)[0])
-                  for row in TABLES[name][function].rows if not row.is_alias)
+                  for row in TABLES[name][function].rows if row.alias_of is None)
     return dict((argument, host.endpoint if value == calls.ENDPOINT else value) for argument, value in values.items())
 
 
 def replace(values, row, value):
     """`values` with this row's argument set, and what it is an alias of gone."""
-    values = dict((argument, other) for argument, other in values.items() if argument != row.into)
+    values = dict((argument, other) for argument, other in values.items() if argument != row.alias_of)
     values[row.name] = value
     return values
 
@@ -171,8 +171,8 @@ def test_a_wrong_value_in_a_legacy_call(host, name, function, row, value):
     right = make_right(host, name, function)
     check_refused(host, answer(name, function, make_legacy(**replace(right, row, value))), function, row.name)
     check_refused(host, answer(name, function, make_legacy(**replace(dict(right, other=1), row, value))), function, row.name)
-    if not row.is_alias:
-        order = [other.name for other in TABLES[name][function].rows if not other.is_alias]
+    if row.alias_of is None:
+        order = [other.name for other in TABLES[name][function].rows if other.alias_of is None]
         positional = [value if argument == row.name else right[argument] for argument in order]
         check_refused(host, answer(name, function, make_legacy(*positional)), function, row.name)
 
@@ -195,7 +195,7 @@ def test_text_that_is_no_json_in_a_plain_call(host, name, function, row):
 
 @pytest.mark.parametrize('name, function, row', [
     pytest.param(name, function, row, id='%s %s %s' % (name, function, row.name))
-    for name, function in ALL_CALLS for row in TABLES[name][function].rows if row.required and not row.is_alias])
+    for name, function in ALL_CALLS for row in TABLES[name][function].rows if row.required and row.alias_of is None])
 def test_a_required_argument_that_is_missing(host, name, function, row):
     right = make_right(host, name, function)
     del right[row.name]
@@ -220,7 +220,7 @@ def test_an_argument_that_no_call_takes(host, name, function):
 
 @pytest.mark.parametrize('name, function, row', [
     pytest.param(name, function, row, id='%s %s %s' % (name, function, row.name))
-    for name, function in ALL_CALLS for row in TABLES[name][function].rows if row.is_alias])
+    for name, function in ALL_CALLS for row in TABLES[name][function].rows if row.alias_of is not None])
 def test_an_alias_beside_the_argument_that_it_stands_for(host, name, function, row):
     values = make_right(host, name, function)
     values[row.name] = look_up(name, function, row.name)[0]

@@ -157,7 +157,7 @@ def list_targets(plugins, package):
             with open(os.path.join(plugins, name), 'rb') as source:
                 tree = ast.parse(source.read(), name)
             for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and getattr(node.func, 'id', '').endswith('Call') and node.args:
+                if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'Call' and node.args:
                     targets.add(ast.literal_eval(node.args[0]).partition(':')[0][len(package) + 1:])
     return targets
 

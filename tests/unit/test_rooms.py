@@ -76,7 +76,7 @@ SOUND = {
                           'from house.images import image_kinds\n\n\ndef run(name):\n    text = vhd.read(name)\n    return text\n',
     'images/upload.py': 'from house.disks import vhd_check\nfrom house.disks import vhd\n',
 }
-TABLE = "CALLS = {'download': Call('house.images.download:run', Arg('x')), 'upload': HostCall(\n    'house.images.upload:run')}\n"
+TABLE = "CALLS = {'download': Call('house.images.download:run', Arg('x')), 'upload': Call(\n    'house.images.upload:run')}\n"
 
 BROKEN = [
     (rooms.find_bad_doors, {'disks/__init__.py': '"""Disks."""\nimport os\n'}, 'disks: __init__.py must be one docstring'),

@@ -14,7 +14,7 @@ CALLS = {
         Arg('endpoint', kinds.ENDPOINT),
         Arg('uuid_stack', kinds.UUID_LIST),
         Arg('sr_path', kinds.SR_PATH),
-        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
         Arg('extra_headers', kinds.HEADERS, default={}),
         Arg('api_version', kinds.API_VERSION, default=1, plain_default=2),
         Arg('task', kinds.TASK, default=None),
@@ -25,7 +25,7 @@ CALLS = {
         Arg('image_id', kinds.IMAGE_ID),
         Arg('endpoint', kinds.ENDPOINT),
         Arg('sr_path', kinds.SR_PATH),
-        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
         Arg('extra_headers', kinds.HEADERS, default={}),
         Arg('properties', kinds.PROPERTIES, default={}),
         Arg('api_version', kinds.API_VERSION, default=1, plain_default=2),
@@ -34,7 +34,7 @@ CALLS = {
     'sweep': Call(
         'dom0_lib.storage.sr_calls:sweep',
         Arg('sr_path', kinds.SR_PATH),
-        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
     ),
 }
 

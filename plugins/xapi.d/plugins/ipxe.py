@@ -19,7 +19,7 @@ CALLS = {
         Arg('gateway', boot_kinds.IPV4),
         Arg('dns', boot_kinds.IPV4),
         Arg('mkisofs_cmd', boot_kinds.ISO_MAKER, default='mkisofs'),
-        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
         Arg('task', kinds.TASK, default=None),
     ),
 }

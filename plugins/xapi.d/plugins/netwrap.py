@@ -4,15 +4,16 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib.call.dispatch import Arg, HostCall, dispatch
+from dom0_lib.call.dispatch import Arg, Call, dispatch
 from dom0_lib.network import network_kinds
 
 CALLS = {
-    'run_command': HostCall(
+    'run_command': Call(
         'dom0_lib.network.netwrap:run_command',
         Arg('cmd', network_kinds.COMMAND),
         Arg('cmd_input', network_kinds.PROGRAM_INPUT, default=None),
-        Arg('cmd_input_deflated', network_kinds.DEFLATED_INPUT, into='cmd_input'),
+        Arg('cmd_input_deflated', network_kinds.DEFLATED_INPUT, alias_of='cmd_input'),
+        acts_on_host=True,
     ),
 }
 

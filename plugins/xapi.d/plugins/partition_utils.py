@@ -12,7 +12,7 @@ CALLS = {
     'make_partition': Call(
         'dom0_lib.devices.partition:make_partition',
         Arg('dev', device_kinds.DEVICE),
-        Arg('partition_start', device_kinds.SECTOR),
+        Arg('partition_start', device_kinds.SECTOR, into='start_sector'),
         Arg('partition_end', device_kinds.PARTITION_END, default='-'),
     ),
     'mkfs': Call(
@@ -26,7 +26,7 @@ CALLS = {
     'wait_for_dev': Call(
         'dom0_lib.devices.partition:wait_for_dev',
         Arg('dev_path', device_kinds.DEVICE_PATH),
-        Arg('max_seconds', device_kinds.WAIT_S, default=10),
+        Arg('max_seconds', device_kinds.WAIT_S, into='max_wait_s', default=10),
     ),
 }
 

@@ -11,7 +11,7 @@ CALLS = {
     'safe_copy_vdis': Call(
         'dom0_lib.storage.disk_copy:copy',
         Arg('sr_path', kinds.SR_PATH),
-        Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+        Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
         Arg('vdi_uuids', kinds.UUID_LIST),
         Arg('uuid_stack', kinds.UUID_LIST),
         Arg('task', kinds.TASK, default=None),

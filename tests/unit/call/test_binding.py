@@ -16,7 +16,7 @@ UUID_B = u'66666666-7777-4888-9999-aaaaaaaaaaaa'
 ROWS = [
     Arg('image_id', kinds.IMAGE_ID),
     Arg('sr_path', kinds.SR_PATH),
-    Arg('sr_uuid', kinds.SR_UUID, into='sr_path'),
+    Arg('sr_uuid', kinds.SR_UUID, alias_of='sr_path'),
     Arg('extra_headers', kinds.HEADERS, default={}),
     Arg('api_version', kinds.API_VERSION, default=1, plain_default=2),
 ]
@@ -113,8 +113,7 @@ def test_a_row_knows_whether_it_is_required():
 
 def test_a_dash_in_a_name():
     """kernel.py's callers spell their arguments with dashes, which no parameter of a function has."""
-    rows = [Arg('vdi-ref', kinds.IMAGE_ID), Arg('image-size', kinds.IMAGE_ID, default=None), Arg('uuid', kinds.IMAGE_ID, into='vdi-ref')]
-    assert [row.is_alias for row in rows] == [False, False, True]
+    rows = [Arg('vdi-ref', kinds.IMAGE_ID), Arg('image-size', kinds.IMAGE_ID, default=None), Arg('uuid', kinds.IMAGE_ID, alias_of='vdi-ref')]
     for values in (binding.bind_plain(rows, {u'vdi-ref': u'x'}), binding.bind_legacy(rows, (u'x',), {}), binding.bind_plain(rows, {u'uuid': u'x'})):
         assert values == {'vdi_ref': u'x', 'image_size': None}
     for texts, message in (({}, "argument 'vdi-ref': missing (or 'uuid')"),
@@ -123,3 +122,17 @@ def test_a_dash_in_a_name():
         with pytest.raises(errors.ArgumentError) as caught:
             binding.bind_plain(rows, texts)
         assert check_message(caught.value) == message
+
+
+def test_a_parameter_with_a_better_name():
+    rows = [Arg('timeout', kinds.IMAGE_ID, into='timeout_s'), Arg('limit', kinds.IMAGE_ID, into='timeout_s', alias_of='timeout'),
+            Arg('other', kinds.IMAGE_ID, default=None)]
+    for values in (binding.bind_plain(rows, {u'timeout': u'x', u'other': u'y'}), binding.bind_legacy(rows, (u'x', u'y'), {}),
+                   binding.bind_plain(rows, {u'limit': u'x', u'other': u'y'}), binding.bind_legacy(rows, (), {u'limit': u'x', u'other': u'y'})):
+        assert values == {'timeout_s': u'x', 'other': u'y'}
+    for texts, message in (({}, "argument 'timeout': missing (or 'limit')"), ({u'timeout': u'?'}, "argument 'timeout': needs an image id"),
+                           ({u'timeout_s': u'x'}, "argument 'timeout_s': unknown; this call takes limit, other, timeout"),
+                           ({u'timeout': u'x', u'limit': u'y'}, "argument 'limit': cannot be combined with 'timeout'")):
+        with pytest.raises(errors.ArgumentError) as caught:
+            binding.bind_plain(rows, texts)
+        assert str(caught.value).startswith(message)
