@@ -1,32 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host's administrator has set in /etc/dom0-plugins.conf; every setting has a default and the file may be absent.
-
-    [network]
-    connect_timeout = 30        seconds to make a connection
-    idle_timeout = 90           seconds without any progress
-    total_timeout = 21600       seconds for one transfer
-    proxy = http://host:port    for the image service; without it none is used, whatever the environment says
-    [tls]
-    verify = yes                no: accept any certificate
-    verify_hosts = no           yes: also those of hosts that join a pool, which XAPI itself signs and does not verify
-    ca_file = /path/ca.pem      accept what these authorities signed, instead of the system's
-    [transfer]
-    threads = 0                 that deflate an upload; 0: one per processor
-    nice = 10                   added to the niceness of transfers: dom0's processors belong to the guests first
-    reserve = 512               MiB of an SR that a transfer leaves free
-    collection_wait = 60        seconds that an upload waits for the storage manager's garbage collection to end
-    detach_wait = 30            seconds for which a disk may refuse to be unplugged from dom0
-    [netwrap]
-    commands = *                of those in dom0_lib.network.net_filters: patterns of the whole command (ip link *, ovs-vsctl *)
-    timeout = 120               seconds for one command
-    [migration]
-    host_keys = accept-new      accept-new: ssh keeps the key of a host that it has not met; strict: it refuses such a host
-    identity_file = /path       root's ssh key for the other hosts, tried before ssh's own
-    ciphers =                   what ssh prefers, by its names, with commas; none: what costs the least processor time
-    [policy]
-    deny =                      calls that are refused, with commas: plug-in.function, with * for any text (glance.sweep, netwrap.*)
-    require_pool_admin = yes    for calls that act on the host itself
-"""
+"""The settings that a host's administrator makes in /etc/dom0-plugins.conf.  Each has a default; the file may be absent."""
 
 from __future__ import absolute_import, division
 
@@ -36,54 +9,141 @@ from dom0_lib import text_checks
 
 _TRUTHS = {'yes': True, 'true': True, 'on': True, '1': True, 'no': False, 'false': False, 'off': False, '0': False}
 _MAX_SECONDS = 7 * 24 * 3600
-_MAX_THREADS = 64
-_MAX_NICE = 19
-_MAX_RESERVE_MIB = 1 << 24
 _WORD_MARKS = '@+,-./_'
 _WORD_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + _WORD_MARKS)
-# With a processor's AES instructions a transfer by the first costs half the processor time of what ssh prefers by itself.
+# With a processor's AES instructions a transfer with the first of these costs half the processor time of ssh's own choice.
 _CIPHERS = 'aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr'
 
 
+def _number(lowest, highest, factor=1):
+    def parse(text):
+        number = text_checks.parse_number(text, 9)
+        if number is None or not lowest <= number <= highest:
+            raise ValueError('needs a whole number from %d to %d' % (lowest, highest))
+        return number * factor
+    return parse
+
+
+def _truth(text):
+    if text.lower() not in _TRUTHS:
+        raise ValueError('needs yes or no')
+    return _TRUTHS[text.lower()]
+
+
+def _text(text):
+    return text or None
+
+
+def _word(text):
+    """Text that can stand in a command which is split at spaces."""
+    if not _WORD_CHARACTERS.issuperset(text):
+        raise ValueError('needs letters, digits and any of %s' % _WORD_MARKS)
+    return text or None
+
+
+def _choice(*choices):
+    def parse(text):
+        if text not in choices:
+            raise ValueError('needs %s' % ' or '.join(choices))
+        return text
+    return parse
+
+
+def _patterns(text):
+    stripped = [pattern.strip(settings_file.BLANKS) for pattern in text.split(',')]
+    return [pattern for pattern in stripped if pattern]
+
+
+class Setting(object):
+    """One setting of the file, and one line of the table below.
+
+    attribute  its name in Settings, with the unit
+    parse      function(text in the file) -> value; raises ValueError with the reason
+    default    the text for which the file need not be changed
+    meaning    for the sample of the file
+    shown      the text there, where the default would help nobody
+    """
+
+    def __init__(self, section, name, attribute, parse, default, meaning, shown=None):
+        self.section = section
+        self.name = name
+        self.attribute = attribute
+        self.parse = parse
+        self.default = default
+        self.meaning = meaning
+        self.shown = default if shown is None else shown
+
+    def choose(self, text):
+        """The text to parse if the file has `text`, or None: nothing but a list of patterns can be empty."""
+        is_set = text is not None and (text or self.parse is _patterns)
+        return text if is_set else self.default
+
+
+_SECONDS = _number(1, _MAX_SECONDS)
+
+# The sample of the file has them in this order.
+SETTINGS = (
+    Setting('network', 'connect_timeout', 'connect_timeout_s', _SECONDS, '30', 'seconds to make a connection'),
+    Setting('network', 'idle_timeout', 'idle_timeout_s', _SECONDS, '90', 'seconds without any progress'),
+    Setting('network', 'total_timeout', 'total_timeout_s', _SECONDS, '21600', 'seconds for one transfer'),
+    Setting('network', 'proxy', 'proxy', _text, '',
+            'a proxy for the image service; without one none is used, whatever the environment says', shown='http://host:port'),
+    Setting('tls', 'verify', 'verify', _truth, 'yes', 'no: accept any certificate'),
+    Setting('tls', 'verify_hosts', 'verify_hosts', _truth, 'no',
+            'yes: also those of hosts that join a pool, which XAPI itself signs and does not verify'),
+    Setting('tls', 'ca_file', 'ca_file', _text, '',
+            "accept certificates that these authorities signed, instead of the system's", shown='/path/ca.pem'),
+    Setting('transfer', 'threads', 'threads', _number(0, 64), '0', 'threads that deflate an upload; 0: one per processor'),
+    Setting('transfer', 'nice', 'nice', _number(0, 19), '10',
+            "added to the niceness of transfers: dom0's processors belong to the guests first"),
+    Setting('transfer', 'reserve', 'reserve_bytes', _number(0, 1 << 24, 1 << 20), '512',
+            'MiB of an SR that a transfer leaves free'),
+    Setting('transfer', 'collection_wait', 'collection_wait_s', _SECONDS, '60',
+            "seconds that an upload waits for the storage manager's garbage collection to end"),
+    Setting('transfer', 'detach_wait', 'detach_wait_s', _SECONDS, '30',
+            'seconds for which a disk may refuse to be unplugged from dom0'),
+    Setting('netwrap', 'commands', 'commands', _patterns, '*',
+            'patterns of whole commands (ip link *, ovs-vsctl *), among those that dom0_lib.network.net_filters allows'),
+    Setting('netwrap', 'timeout', 'command_timeout_s', _SECONDS, '120', 'seconds for one command'),
+    Setting('migration', 'host_keys', 'host_keys', _choice('accept-new', 'strict'), 'accept-new',
+            'accept-new: ssh keeps the key of a host that it has not met; strict: it refuses such a host'),
+    Setting('migration', 'identity_file', 'identity_file', _word, '',
+            "root's ssh key for the other hosts, tried before ssh's own", shown='/path'),
+    Setting('migration', 'ciphers', 'ciphers', _word, _CIPHERS,
+            "ssh's ciphers by its names, with commas, the preferred first; none: those that cost the least processor time",
+            shown=''),
+    Setting('policy', 'deny', 'deny', _patterns, '',
+            'calls that are refused, with commas: plug-in.function, with * for any text (glance.sweep, netwrap.*)'),
+    Setting('policy', 'require_pool_admin', 'require_pool_admin', _truth, 'yes',
+            'yes: only a pool administrator may make calls that act on the host itself'),
+)
+NAMES = [(setting.section, setting.name) for setting in SETTINGS]
+
+
 class Settings(object):
-    """The settings as attributes, named as in the file.
+    """The values of the settings, as attributes that the table names.
 
     texts: {(section, name): (line, text)}
     problems: a list that gets (line, sentence) for each text that cannot be used
     """
 
     def __init__(self, texts, problems):
-        self._texts = texts
-        self._problems = problems
-        self._names = []
         self._changes = []
-        self.connect_timeout_s = self._number('network', 'connect_timeout', 30, 1, _MAX_SECONDS)
-        self.idle_timeout_s = self._number('network', 'idle_timeout', 90, 1, _MAX_SECONDS)
-        self.total_timeout_s = self._number('network', 'total_timeout', 6 * 3600, 1, _MAX_SECONDS)
-        self.proxy = self._text('network', 'proxy', None)
-        self.verify = self._truth('tls', 'verify', True)
-        self.verify_hosts = self._truth('tls', 'verify_hosts', False)
-        self.ca_file = self._text('tls', 'ca_file', None)
-        self.threads = self._number('transfer', 'threads', 0, 0, _MAX_THREADS)
-        self.nice = self._number('transfer', 'nice', 10, 0, _MAX_NICE)
-        self.reserve_bytes = self._number('transfer', 'reserve', 512, 0, _MAX_RESERVE_MIB) << 20
-        self.collection_wait_s = self._number('transfer', 'collection_wait', 60, 1, _MAX_SECONDS)
-        self.detach_wait_s = self._number('transfer', 'detach_wait', 30, 1, _MAX_SECONDS)
-        self.commands = self._patterns('netwrap', 'commands', '*')
-        self.command_timeout_s = self._number('netwrap', 'timeout', 120, 1, _MAX_SECONDS)
-        self.host_keys = self._choice('migration', 'host_keys', ('accept-new', 'strict'))
-        self.identity_file = self._word('migration', 'identity_file', None)
-        self.ciphers = self._word('migration', 'ciphers', _CIPHERS)
-        self.deny = self._patterns('policy', 'deny', '')
-        self.require_pool_admin = self._truth('policy', 'require_pool_admin', True)
+        self._are_given = bool(texts)
+        for setting in SETTINGS:
+            line, given = texts.get((setting.section, setting.name), (0, None))
+            value = default = setting.parse(setting.default)
+            try:
+                value = setting.parse(setting.choose(given))
+            except ValueError as error:
+                problems.append((line, '%s %s' % (settings_file.describe_place(setting.name, setting.section), error)))
+            if value != default:
+                self._changes.append((setting.section, setting.name, given))
+            setattr(self, setting.attribute, value)
 
-    def list_names(self):
-        """[(section, name)] of all settings that there are, in order."""
-        return self._names
-
-    def list_given(self):
-        """[(section, name)] of those that the file has."""
-        return list(self._texts)
+    def are_given(self):
+        """Whether the file sets anything."""
+        return self._are_given
 
     def describe_changes(self):
         """The settings that differ from their defaults, as text without passwords; '' if none does."""
@@ -93,58 +153,6 @@ class Settings(object):
             described.append(shown if section == last else '[%s] %s' % (section, shown))
             last = section
         return '; '.join(described)
-
-    def _find(self, section, name):
-        """The text in the file, or None."""
-        self._names.append((section, name))
-        return self._texts.get((section, name), (0, None))[1]
-
-    def _choose(self, section, name, value, default):
-        if value != default:
-            self._changes.append((section, name, self._texts[section, name][1]))
-        return value
-
-    def _refuse(self, section, name, reason):
-        self._problems.append((self._texts[section, name][0], '%s %s' % (settings_file.describe_place(name, section), reason)))
-
-    def _text(self, section, name, default):
-        return self._choose(section, name, self._find(section, name) or default, default)
-
-    def _patterns(self, section, name, default):
-        # Not _text(): what is there and empty lists nothing.
-        text = self._find(section, name)
-        return self._choose(section, name, _split_patterns(default if text is None else text), _split_patterns(default))
-
-    def _choice(self, section, name, choices):
-        text = self._find(section, name) or choices[0]
-        if text not in choices:
-            self._refuse(section, name, 'needs %s' % ' or '.join(choices))
-        return self._choose(section, name, text, choices[0])
-
-    def _word(self, section, name, default):
-        """Text that can stand in a command which is split at spaces."""
-        text = self._find(section, name) or default
-        if text and not _WORD_CHARACTERS.issuperset(text):
-            self._refuse(section, name, 'needs letters, digits and any of %s' % _WORD_MARKS)
-        return self._choose(section, name, text, default)
-
-    def _number(self, section, name, default, lowest, highest):
-        number = text_checks.parse_number(self._find(section, name) or str(default), 9)
-        if number is None or not lowest <= number <= highest:
-            self._refuse(section, name, 'needs a whole number from %d to %d' % (lowest, highest))
-            return default
-        return self._choose(section, name, number, default)
-
-    def _truth(self, section, name, default):
-        text = (self._find(section, name) or ('yes' if default else 'no')).lower()
-        if text not in _TRUTHS:
-            self._refuse(section, name, 'needs yes or no')
-        return self._choose(section, name, _TRUTHS.get(text, default), default)
-
-
-def _split_patterns(text):
-    stripped = [pattern.strip(settings_file.BLANKS) for pattern in text.split(',')]
-    return [pattern for pattern in stripped if pattern]
 
 
 def find_near(text, names):
@@ -195,7 +203,7 @@ def _describe_unknown(section, name, names):
 def are_given():
     """Whether the file sets anything, or cannot be used; the file that packages bring is section names and comments."""
     try:
-        return bool(load().list_given())
+        return load().are_given()
     except errors.PluginError:
         return True
 
@@ -208,9 +216,9 @@ def load():
 def parse(data):
     """The Settings in the bytes of a file.  Raises errors.PluginError."""
     reading = settings_file.Reading(data)
-    chosen = Settings(reading.texts, reading.problems)
+    host_settings = Settings(reading.texts, reading.problems)
     if reading.sections or reading.texts:
-        reading.problems.extend(_find_unknown(reading, chosen.list_names()))
+        reading.problems.extend(_find_unknown(reading, NAMES))
     if reading.problems:
         raise settings_file.make_error([sentence for _, sentence in sorted(reading.problems)])
-    return chosen
+    return host_settings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM and its kin become an exception, so that every `finally` runs, but never inside a shielded step."""
+"""SIGTERM, SIGINT and SIGHUP become an exception, so that every `finally` runs, but never inside a shielded step."""
 
 from __future__ import absolute_import, division
 
@@ -8,84 +8,96 @@ import os
 from dom0_lib import compat
 from dom0_lib import errors
 
-# The one that imports this first, which every plug-in does before it does anything else.
+# Every plug-in imports this module first, in its main thread.
 _MAIN_THREAD_ID = compat.thread_id()
 _SIGNALS = (compat.SIGTERM, compat.SIGINT, compat.SIGHUP)
 
 
-class _State(object):
-    shields = 0
-    pending = None
-    ending = False
-    cleanups = []
+class _Receiver(object):
+    """The answer to the signals: errors.Terminated in the main thread, once, and not while a shield is up."""
+
+    def __init__(self):
+        self._shields = 0
+        self._pending = None
+        self.is_ending = False
+
+    def receive(self, signal_number, _frame):
+        # Not SIG_IGN after the first one: of two signals in the same instant Python 3.6 would call the second one's handler, the
+        # number SIG_IGN, and the programs that the cleaning starts would inherit SIG_IGN.
+        if self.is_ending:
+            return
+        if self._shields:
+            self._pending = signal_number
+            return
+        self._end(signal_number)
+
+    def _end(self, signal_number):
+        self.is_ending = True
+        raise errors.Terminated(signal_number)
+
+    def raise_shield(self):
+        self._shields += 1
+
+    def lower_shield(self):
+        self._shields -= 1
+        if not self._shields and self._pending is not None:
+            signal_number, self._pending = self._pending, None
+            self._end(signal_number)
+
+    def settle(self):
+        self.is_ending = True
+        self._pending = None
 
 
-def _receive(signal_number, _frame):
-    # Not SIG_IGN from the first one on: of two signals in the same instant Python 3.6 would call the second one's handler, the
-    # number SIG_IGN, and the programs that cleaning up starts would inherit the deafness.
-    if _State.ending:
-        return
-    if _State.shields:
-        _State.pending = signal_number
-        return
-    _end(signal_number)
-
-
-def _end(signal_number):
-    _State.ending = True
-    raise errors.Terminated(signal_number)
+_receiver = _Receiver()
+_cleanups = []
 
 
 def install():
     """From now on a signal that asks the process to end raises errors.Terminated in the main thread."""
     for number in _SIGNALS:
-        compat.raw_signal.signal(number, _receive)
+        compat.raw_signal.signal(number, _receiver.receive)
 
 
 class Shield(object):
     """`with Shield():` holds such a signal back until the block has ended.
 
-    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.  In other
-    threads than the main one, which alone gets signals, it does nothing.
+    For steps that take milliseconds and must not be left half-way: publishing a chain, removing a staging area.  In threads
+    other than the main one it does nothing: Python delivers signals to the main thread alone.
     """
 
     def __enter__(self):
         self._is_up = compat.thread_id() == _MAIN_THREAD_ID
         if self._is_up:
-            _State.shields += 1
+            _receiver.raise_shield()
         return self
 
     def __exit__(self, kind, value, traceback):
-        if not self._is_up:
-            return
-        _State.shields -= 1
-        if not _State.shields and _State.pending is not None:
-            signal_number, _State.pending = _State.pending, None
-            _end(signal_number)
+        if self._is_up:
+            _receiver.lower_shield()
 
 
 def settle():
-    """What the call was to do is done: from now on such a signal is ignored, and the process ends with its answer."""
-    _State.ending = True
-    _State.pending = None
+    """The work of the call is done: from now on such a signal is ignored, and the process ends with its answer."""
+    _receiver.settle()
 
 
 def remember(cleanup):
     """Have cleanup() called before the process dies of a signal, unless it is forgotten before.
 
-    For what a `finally` alone does not hold: the signal may come when it has begun, and not yet put up its shield.
+    A `finally` alone is not enough: the signal may come after it has begun and before its shield is up.
     """
-    _State.cleanups.append(cleanup)
+    _cleanups.append(cleanup)
 
 
 def forget(cleanup):
-    """What remember() got is done."""
-    _State.cleanups.remove(cleanup)
+    """Take back remember(): the cleanup is done."""
+    _cleanups.remove(cleanup)
 
 
 def clean_up():
-    """Do what is remembered, the latest first."""
-    for cleanup in reversed(list(_State.cleanups)):
+    """Call the remembered cleanups, the latest first."""
+    for cleanup in reversed(list(_cleanups)):
         cleanup()
 
 

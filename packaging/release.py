@@ -6,6 +6,7 @@ import ast
 import calendar
 import collections
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -30,6 +31,11 @@ FAMILIES = (
 Change = collections.namedtuple("Change", "version date points")
 
 _GIT_DEADLINE_S = 30
+# In a process of its own, so that this checkout's dom0_lib is read and no other one that is installed.
+_PRINT_SETTINGS = """import json
+from dom0_lib import settings
+print(json.dumps([(setting.section, setting.name, setting.shown, setting.meaning) for setting in settings.SETTINGS]))
+"""
 
 
 class BuildError(Exception):
@@ -81,19 +87,15 @@ def read_changes():
 
 
 def make_sample_settings():
-    """The text of /etc/dom0-plugins.conf: the list in dom0_lib.settings, each setting a comment that can be taken away."""
+    """The text of /etc/dom0-plugins.conf: the table in dom0_lib.settings, each setting a comment whose # can be taken away."""
     lines = ["# Settings of %s. The file may be absent, and so may each setting." % NAME,
              "# What a comment shows is the default, or an example where there is none: take the # away and change the value.",
              "# While there is a mistake in this file, this host refuses every call: dom0_host.py doctor names it."]
-    for line in ast.get_docstring(_parse("dom0_lib", "settings.py")).splitlines()[1:]:
-        section = re.match(r"(\[\w+\])\Z", line)
-        setting = re.match(r"(\w+ =(?: \S+)?)\s{2,}(\S.*)\Z", line)
-        if section:
-            lines += ["", section.group(1)]
-        elif setting:
-            lines += ["# " + setting.group(2), "#" + setting.group(1)]
-        elif line.strip():
-            raise BuildError("dom0_lib/settings.py: cannot read the line %r of its list of settings" % line)
+    last = None
+    for section, name, shown, meaning in json.loads(run([sys.executable, "-B", "-c", _PRINT_SETTINGS], cwd=CHECKOUT)):
+        lines += [] if section == last else ["", "[%s]" % section]
+        lines += ["# " + meaning, ("#%s = %s" % (name, shown)).rstrip()]
+        last = section
     return "\n".join(lines) + "\n"
 
 

@@ -66,7 +66,7 @@ def inject(session_ref, sr_path, vdi_uuid, boot_menu_url, ip_address, netmask, g
     Raises errors.StorageError, errors.InvalidImage, errors.UnsafeImage, errors.CommandNotFound, errors.CommandFailed.
     """
     proc.require(mkisofs_cmd)
-    chosen = settings.load()
+    host_settings = settings.load()
     directory = _locate(sr.locate(session_ref, sr_path))
     staging.sweep(directory, recover=None)
     written = {_LOADER_SETTINGS: _LOADER_SCRIPT,
@@ -76,7 +76,7 @@ def inject(session_ref, sr_path, vdi_uuid, boot_menu_url, ip_address, netmask, g
         image = iso9660.Image(source)
         kept = _choose(image)
         faults.point('iso.read')
-        with staging.Area(directory, chosen.reserve_bytes) as area:
+        with staging.Area(directory, host_settings.reserve_bytes) as area:
             _stage(area, image, kept, written, watch)
             _make(area, mkisofs_cmd, image.volume_id, _find(kept, _LOADER), watch.check)
             faults.point('iso.made')

@@ -34,13 +34,13 @@ def copy_vdi(session_ref, vdi_ref, size_bytes, cached_image, task):
     cached_image: the same content also gets this name, for create(); or None
     Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and what xapi.Errors raises.
     """
-    chosen = settings.load()
+    host_settings = settings.load()
     directory = boot_directory.BootDirectory()
     with xapi.Errors('cannot look the VDI up'):
         vdi_uuid = xapi.connect(session_ref).xenapi.VDI.get_uuid(vdi_ref)
     _clean(session_ref, directory, _NO_WAIT_S)
-    with task_watch.Watch(session_ref, task) as watch, directory.stage(chosen.reserve_bytes) as area:
-        with vbd.Plug(session_ref, vdi_ref, os.path.basename(area.path), chosen.detach_wait_s) as device:
+    with task_watch.Watch(session_ref, task) as watch, directory.stage(host_settings.reserve_bytes) as area:
+        with vbd.Plug(session_ref, vdi_ref, os.path.basename(area.path), host_settings.detach_wait_s) as device:
             _copy(device, area, size_bytes, watch)
         directory.publish(area, area.join(_STAGED), [name for name in (vdi_uuid, cached_image) if name])
     log.info('copied %s bytes of VDI %s to %s', size_bytes, vdi_uuid, paths.BOOT_GUEST)

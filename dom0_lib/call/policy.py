@@ -24,30 +24,30 @@ from dom0_lib.toolstack import xapi
 def authorize(session_ref, plugin, function, is_host_level, needs_no_settings=False):
     """Raises errors.Denied, or errors.PluginError for settings that cannot be used."""
     try:
-        chosen = load_settings()
+        host_settings = load_settings()
     except errors.PluginError:
         # That policy may deny this call, too: it must be harmless, and the role is asked for whatever the file says about that.
         if needs_no_settings and session_role.is_surely_pool_admin(session_ref):
             return
         raise
     call = '%s.%s' % (plugin, function)
-    for pattern in chosen.deny:
+    for pattern in host_settings.deny:
         if matches(pattern, call):
             raise errors.Denied("%s is denied by '%s' in the settings of this host" % (call, pattern))
-    if is_host_level and chosen.require_pool_admin and not _is_pool_admin(session_ref):
+    if is_host_level and host_settings.require_pool_admin and not _is_pool_admin(session_ref):
         raise errors.Denied('%s acts on the host itself: it needs the role of a pool administrator' % call)
 
 
 def load_settings():
     """The settings.Settings of this host.  Raises errors.PluginError, also for a pattern of `deny` that denies nothing."""
-    chosen = settings.load()
-    if chosen.deny:
+    host_settings = settings.load()
+    if host_settings.deny:
         from dom0_lib.call import call_names
-        void = [pattern for pattern in chosen.deny if not any(matches(pattern, call) for call in call_names.CALLS)]
+        void = [pattern for pattern in host_settings.deny if not any(matches(pattern, call) for call in call_names.CALLS)]
         if void:
             few = void[:settings_file.MAX_PROBLEMS + 1]
             raise settings_file.make_error([_describe_void(pattern, call_names.CALLS) for pattern in few])
-    return chosen
+    return host_settings
 
 
 def _describe_void(pattern, calls):

@@ -132,11 +132,11 @@ def _log_out(session):
 
 def _make_exchange(url):
     """A function that has XAPI at `url` answer a request.  Whether its certificate is verified is a setting: see there."""
-    chosen = settings.load()
+    host_settings = settings.load()
 
     def exchange(request):
         options = connection.Options(_CONNECT_TIMEOUT_S, _CALL_TIMEOUT_S, _CALL_TIMEOUT_S,
-                                     verify=chosen.verify_hosts, ca_file=chosen.ca_file)
+                                     verify=host_settings.verify_hosts, ca_file=host_settings.ca_file)
         response = http_client.request('POST', url + '/', _XML, request, options)
         try:
             if response.status != 200:

@@ -67,15 +67,15 @@ def _list_host_keys():
 
 
 def _find_key(dry_run):
-    chosen = settings.load().identity_file
-    key = ssh_directory.find_public_key(chosen)
+    identity_file = settings.load().identity_file
+    key = ssh_directory.find_public_key(identity_file)
     if key or dry_run:
         return key
     with ssh_directory.locked():
         # Another call may have made it meanwhile.
-        if not ssh_directory.find_public_key(chosen):
+        if not ssh_directory.find_public_key(identity_file):
             ssh_directory.make_key('root@' + this_host.read_uuid())
-        return ssh_directory.find_public_key(chosen)
+        return ssh_directory.find_public_key(identity_file)
 
 
 def trust(_session_ref, keys, dry_run):

@@ -65,16 +65,16 @@ class Transfer(object):
     """One file on its way to `directory`, an absolute path without anything that a shell would interpret.
 
     host:   (name or address, ssh's port or None) that dom0_lib.call.kinds has checked; None for this dom0
-    chosen: the host's settings.Settings
+    host_settings: the host's settings.Settings
     check:  called at least twice a second; what it raises ends the transfer
     """
 
-    def __init__(self, directory, host, chosen, check):
+    def __init__(self, directory, host, host_settings, check):
         self._directory = directory
         self._host = host
-        self._chosen = chosen
+        self._settings = host_settings
         self._check = check
-        self._host_keys = 'yes' if chosen.host_keys == 'strict' else 'accept-new'
+        self._host_keys = 'yes' if host_settings.host_keys == 'strict' else 'accept-new'
         self._has_holes = False
         self._compresses = False
 
@@ -89,7 +89,7 @@ class Transfer(object):
         allocated_bytes = 512 * status.st_blocks
         self._has_holes = allocated_bytes < status.st_size
         self._compresses = self._host is not None and 2 * allocated_bytes < status.st_size
-        ends_at = compat.monotonic_s() + self._chosen.total_timeout_s
+        ends_at = compat.monotonic_s() + self._settings.total_timeout_s
         stale_paths = ['%s/%s' % (self._directory, name) for name in stale_names]
         if stale_paths and not self._host:
             proc.run(['rm', '-f'] + stale_paths, _REMOVAL_TIMEOUT_S)
@@ -114,7 +114,7 @@ class Transfer(object):
             except errors.CommandFailed as error:
                 if error.status is not None:
                     raise
-                raise errors.RetryableError('%s: it did not end within %d s' % (self._label, self._chosen.total_timeout_s))
+                raise errors.RetryableError('%s: it did not end within %d s' % (self._label, self._settings.total_timeout_s))
             if not self._concede(completed):
                 return completed
 
@@ -123,7 +123,7 @@ class Transfer(object):
         text = completed.error_output
         if self._host_keys == 'accept-new' and 'accept-new' in text:
             self._host_keys = 'yes'  # ssh before 7.6: first see whether it knows the host
-        elif self._host_keys == 'yes' and self._chosen.host_keys != 'strict' and 'host key is known for' in text:
+        elif self._host_keys == 'yes' and self._settings.host_keys != 'strict' and 'host key is known for' in text:
             self._host_keys = 'no'  # it does not: there is no key yet that could be another
         elif self._compresses and completed.status == _UNSUPPORTED:
             self._compresses = False
@@ -134,7 +134,7 @@ class Transfer(object):
     def _make_command(self, path, stale_paths):
         source, name = os.path.split(path)
         command = ['rsync', '--dirs', '--copy-links', '--ignore-times', '--no-whole-file', '--progress',
-                   '--partial-dir=' + PARTIAL_DIR, '--timeout=%d' % self._chosen.idle_timeout_s,
+                   '--partial-dir=' + PARTIAL_DIR, '--timeout=%d' % self._settings.idle_timeout_s,
                    '--filter=S /' + name, '--filter=H *']
         if self._has_holes:
             command += ['--sparse']
@@ -151,14 +151,15 @@ class Transfer(object):
 
     def _make_ssh(self):
         """ssh's command line but for the host: rsync splits it at spaces, and none of its parts has one."""
-        chosen = self._chosen
+        host_settings = self._settings
         options = ['BatchMode=yes', 'LogLevel=ERROR', 'ForwardX11=no', 'ForwardAgent=no',
-                   'ConnectTimeout=%d' % chosen.connect_timeout_s,
-                   'ServerAliveInterval=%d' % -(-chosen.idle_timeout_s // _ALIVE_PROBES), 'ServerAliveCountMax=%d' % _ALIVE_PROBES,
-                   'StrictHostKeyChecking=' + self._host_keys, 'Ciphers=' + chosen.ciphers]
+                   'ConnectTimeout=%d' % host_settings.connect_timeout_s,
+                   'ServerAliveInterval=%d' % -(-host_settings.idle_timeout_s // _ALIVE_PROBES),
+                   'ServerAliveCountMax=%d' % _ALIVE_PROBES,
+                   'StrictHostKeyChecking=' + self._host_keys, 'Ciphers=' + host_settings.ciphers]
         command = ['ssh'] + ['-o' + option for option in options]
-        if chosen.identity_file:
-            command += ['-i', chosen.identity_file]
+        if host_settings.identity_file:
+            command += ['-i', host_settings.identity_file]
         if self._host[1]:
             command += ['-p', '%d' % self._host[1]]
         return command

@@ -26,16 +26,16 @@ def run_command(_session_ref, cmd, cmd_input):
     UTF-8 is U+DC00 and its value.
     Raises errors.Denied; errors.CommandNotFound; errors.CommandFailed after the deadline, and for more output than 4 MiB.
     """
-    chosen = settings.load()
+    host_settings = settings.load()
     try:
         net_filters.check(cmd, cmd_input or b'')
-        if not any(policy.matches(pattern, ' '.join(cmd)) for pattern in chosen.commands):
+        if not any(policy.matches(pattern, ' '.join(cmd)) for pattern in host_settings.commands):
             raise command_words.Refused('the settings of this host')
     except command_words.Refused as refused:
         log.warning('refused to run %s: %s', ' '.join(cmd), refused)
         raise errors.Denied(_UNAUTHORIZED)
     try:
-        completed = proc.run(cmd, chosen.command_timeout_s, ok_statuses=None, input_data=cmd_input or b'',
+        completed = proc.run(cmd, host_settings.command_timeout_s, ok_statuses=None, input_data=cmd_input or b'',
                              max_output_bytes=_MAX_OUTPUT_BYTES)
     except errors.CommandNotFound:
         raise errors.CommandNotFound(cmd[0], _NOT_FOUND)

@@ -35,7 +35,7 @@ def copy_checkout(directory, version="99.1"):
     copy = str(directory / "checkout")
     shutil.copytree(CHECKOUT, copy, ignore=shutil.ignore_patterns(".venvs", ".git", "dist", "build"))
     for name, old, new in (("dom0_lib/__init__.py", "'%s'" % VERSION, "'%s'" % version),
-                           ("dom0_lib/settings.py", "connect_timeout = 30  ", "connect_timeout = 31  "),
+                           ("dom0_lib/settings.py", "'30'", "'31'"),
                            ("CHANGES.md", "# Changes\n", "# Changes\n\n## %s (2027-01-04)\n\n* newer\n" % version)):
         path = os.path.join(copy, name)
         with open(path) as source:

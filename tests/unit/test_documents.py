@@ -17,7 +17,7 @@ FILES = documents.list_files(CHECKOUT)
 DOCUMENTS = [path for path in FILES if path.endswith('.md')]
 TEXTS = dict((path, documents.read(CHECKOUT, path)) for path in DOCUMENTS)
 MAKEFILE = documents.read(CHECKOUT, 'Makefile')
-SETTINGS = settings.parse(b'').list_names()
+SETTINGS = settings.NAMES
 
 
 def test_the_documents_are_found():

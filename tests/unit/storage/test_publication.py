@@ -30,7 +30,7 @@ def publish(area, repository):
 @pytest.fixture(autouse=True)
 def signals_matter(monkeypatch):
     """A published chain settles the process's fate; here the process goes on to the next test."""
-    monkeypatch.setattr(termination._State, 'ending', False)
+    monkeypatch.setattr(termination._receiver, 'is_ending', False)
 
 
 def describe(directory):

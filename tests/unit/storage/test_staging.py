@@ -107,7 +107,7 @@ def play(number):
 signal.signal(signal.SIGALRM, termination._receive)
 chance, directory = random.Random(1), sys.argv[1]
 for number in range(1000):
-    termination._State.ending = False  # each round is another process's life
+    termination._receiver.is_ending = False  # each round is another process's life
     play(number)
     assert os.listdir(directory) == [], 'round %%d' %% number
 print('nothing left')

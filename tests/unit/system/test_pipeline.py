@@ -189,7 +189,7 @@ def feed_lanes():
 signal.signal(signal.SIGALRM, termination._receive)
 chance = random.Random(1)
 for number in range(300):
-    termination._State.ending = False  # each round is another process's life
+    termination._receiver.is_ending = False  # each round is another process's life
     signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.01))
     try:
         (feed_stage, feed_lanes)[number %% 2]()

@@ -279,7 +279,7 @@ from dom0_lib.system import proc
 signal.signal(signal.SIGALRM, termination._receive)
 chance = random.Random(1)
 for _ in range(100):
-    termination._State.ending = False  # each round is another process's life
+    termination._receiver.is_ending = False  # each round is another process's life
     try:
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.006))
         proc.run(['sleep', '120'], 20)
