@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of agent.py; see dom0_lib.call.kinds for what a kind is."""
+"""The kinds of arguments of agent.py; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
@@ -12,19 +12,19 @@ _MAX_SECONDS = 24 * 3600
 _RECORD_NAME_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_@')
 _BASE64_DIGITS = frozenset(text_checks.LETTERS_AND_DIGITS + u'+/')
 _MAX_RECORD_NAME = 100
-# Together with the rest of a request it fits into a record of xenstore, even where JSON doubles each character.
+# A request with such a value fits into a record of xenstore, even if JSON doubles each character.
 _MAX_VALUE = 900
 
 
-def _require_characters(value, characters, length_range, what):
+def _require_characters(value, characters, length_range, description):
     lowest, highest = length_range
     if not isinstance(value, compat.text_type) or not lowest <= len(value) <= highest or not set(characters).issuperset(value):
-        raise ValueError('needs %s' % what)
+        raise ValueError('needs %s' % description)
     return value
 
 
 def _check_guest(value):
-    # XAPI's number for a VM that is not running, so also for one that is between two domains.
+    # XAPI gives -1 for a VM that is not running, and so also for a VM between two domains.
     return -1 if value in (-1, u'-1') else kinds.DOM_ID.check(value)
 
 
@@ -62,7 +62,7 @@ def _check_short_base64(value):
 
 
 def _check_url(value):
-    # Agents take what follows the first comma for the digest.
+    # Agents read the text after the first comma as the digest.
     if not isinstance(value, compat.text_type) or u'://' not in value or len(value) > _MAX_VALUE or any(
             not u'!' <= c <= u'~' or c == u',' for c in value):
         raise ValueError('needs a URL of at most %d characters, without a comma' % _MAX_VALUE)

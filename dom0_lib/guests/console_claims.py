@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which VM a console log belongs to: other_config:last_dom_id, which clients ask a stopped guest's log by.
+"""The claims of VMs to console logs: other_config:last_dom_id, by which clients ask for the log of a stopped guest.
 
-A domain id is another tenant's after a reboot of the host, or on another host.  Therefore beside it stands a mark of ours,
+After a reboot, and on another host, the same domain id may belong to another tenant's guest.  Therefore each claim has a mark,
 
     other_config:last_dom_of = <host's uuid>/<boot id of its dom0>/<VM's uuid>
 
-of whose domains it is one, and for which VM: copies of a VM bring its other_config along.  A claim is a VM's last_dom_id; it is
-changed in an order in which a killed call leaves at most a VM without one, until the next call.
+which names the host and the boot whose domain the claim means, and the VM: a copy of a VM gets a copy of its other_config.
+Claims are changed in such an order that a killed call leaves, at worst, a VM without a claim until the next call.
 """
 
 from __future__ import absolute_import, division
@@ -21,15 +21,15 @@ _ID = 'last_dom_id'
 _MARK = 'last_dom_of'
 _NOWHERE = 'OpaqueRef:NULL'
 _HERE_STATES = ('Running', 'Paused')
-# What a call answers for a VM that has gone, and for a key that a client has set meanwhile: the next call sees to it.
+# XAPI's errors for a VM that was deleted, and for a key that a client set meanwhile: the next call settles both.
 _RACES = ('HANDLE_INVALID', 'MAP_DUPLICATE_KEY')
 
 
 class Outcome(object):
     """
     claims_set, claims_removed  numbers of VMs
-    claimed                     domain ids that some VM of this host may claim now
-    here                        {domain id: reference} of the VMs that run here, as XAPI has them
+    claimed                     domain ids that VMs of this host may claim now
+    here                        {domain id: reference} of the VMs that run here according to XAPI
     """
 
     def __init__(self):
@@ -39,9 +39,9 @@ class Outcome(object):
 
 
 def renew(session_ref, living):
-    """Give every VM that runs here its claim, and take those away that may lead to another VM's log.  Returns an Outcome.
+    """Set the claim of every VM that runs here, and remove claims that may lead to another VM's log.  Returns an Outcome.
 
-    living: ids of this host's domains.  Raises errors.PluginError, and what xapi.Errors raises.
+    living: ids of this host's domains.  Raises errors.PluginError, and the errors of xapi.Errors.
     """
     with xapi.Errors("cannot keep the VMs' last_dom_id"):
         book = _Book(session_ref)
@@ -51,7 +51,7 @@ def renew(session_ref, living):
         for vm_ref, record in stopped.items():
             if _is_marked(record):
                 book.review(vm_ref, record)
-        # What marked VMs claim, and whatever lives, cannot be an unmarked one's.
+        # A VM without a mark may claim neither the id of a living domain nor an id that a marked VM claims.
         taken = living.union(book.outcome.claimed)
         for vm_ref, record in stopped.items():
             if _ID in record['other_config'] and not _is_marked(record):
@@ -60,7 +60,7 @@ def renew(session_ref, living):
 
 
 def drop(session_ref):
-    """Take away every claim that this host has given.  Returns their number; raises as renew()."""
+    """Remove every claim that this host has set.  Returns their number; raises the same errors as renew()."""
     with xapi.Errors("cannot remove the VMs' last_dom_id"):
         book = _Book(session_ref)
         for records in (book.list_running(), book.list_stopped()):
@@ -90,7 +90,7 @@ class _Book(object):
                     if record['power_state'] in _HERE_STATES and int(record['domid']) > 0)
 
     def list_stopped(self):
-        """{reference: record} of the pool's VMs that are nowhere.  Those elsewhere are the other hosts' to look after."""
+        """{reference: record} of the pool's VMs that run nowhere.  Other hosts look after the VMs that they run."""
         return self._list('field "resident_on"="%s"' % _NOWHERE)
 
     def _list(self, where):
@@ -98,7 +98,7 @@ class _Book(object):
         return self._api.VM.get_all_records_where(query)
 
     def claim(self, vm_ref, record):
-        """A VM that runs here gets its claim, if it has not got it."""
+        """Set the claim of a VM that runs here, unless it is right already."""
         found, wanted, mark = record['other_config'], str(record['domid']), self._make_mark(record)
         self.outcome.here[int(wanted)] = vm_ref
         self.outcome.claimed.add(int(wanted))
@@ -113,18 +113,18 @@ class _Book(object):
             self.outcome.claims_set += 1
 
     def review(self, vm_ref, record):
-        """A VM that does not run keeps its claim if it is for this VM and of this boot, or another host's to look after."""
+        """Remove the claim of a stopped VM if it is for another VM or of an earlier boot.  Other hosts review their own claims."""
         mark, dom_id = record['other_config'][_MARK], text_checks.parse_number(record['other_config'].get(_ID, ''))
         if not mark.startswith(self.host_uuid + '/'):
             return
-        # It may have stopped just now, since those that run were listed.  Another VM has its id when 32,751 have been used up.
+        # The VM may have stopped after the running VMs were listed.  Ids are given again after 32,751 of them.
         if mark == self._make_mark(record) and dom_id is not None and self.outcome.here.get(dom_id, vm_ref) == vm_ref:
             self.outcome.claimed.add(dom_id)
         else:
             self.disclaim(vm_ref)
 
     def review_unmarked(self, vm_ref, record, taken):
-        """The same for a claim that a client has made, of whatever host and boot: it stays if its id is none of `taken`."""
+        """Remove a claim that a client has set, of an unknown host and boot, if its id is in `taken`."""
         dom_id = text_checks.parse_number(record['other_config'][_ID])
         if dom_id is None or dom_id in taken:
             self.disclaim(vm_ref)
@@ -145,7 +145,7 @@ class _Book(object):
 
 
 class _Races(object):
-    """Within, what somebody else has done to a VM meanwhile ends the block, and nothing more."""
+    """`with _Races():` skips the rest of the block, without an error, when another client has changed the VM meanwhile."""
 
     def __enter__(self):
         return self

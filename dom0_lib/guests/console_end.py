@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of what a guest has written to its console, as xenconsoled logs it.
+"""The end of a guest's console log, which xenconsoled writes.
 
-xenstore's /local/logconsole/@ must be /var/log/xen/guest/console.%d.  What console_tending cuts becomes a hole, which is no matter
-here.  Elsewhere scripts rotate the logs every minute, by a rename or by copying and truncating, so a log may vanish, shrink or
-begin anew at any moment.
+xenstore's /local/logconsole/@ must be /var/log/xen/guest/console.%d.  console_tending only punches a hole into the beginning of a
+log.  But on some hosts scripts rotate the logs every minute, by a rename or by copying and truncating, so a log may vanish,
+shrink or begin anew at any moment.
 """
 
 from __future__ import absolute_import, division
@@ -20,7 +20,7 @@ from dom0_lib import paths
 from dom0_lib.system import durable_file
 
 _LAST_BYTES = 102400
-# Between a rename and the new log: xenconsoled is told, and opens it.
+# After a rename it takes a moment until xenconsoled is told and opens the new log.
 _ATTEMPTS = 5
 _PAUSE_S = 0.2
 
@@ -47,7 +47,7 @@ def read_end(_session_ref, dom_id):
 
 
 def _read_log(dom_id):
-    """The end of the log as bytes, and whether it is all there: a log that is cut short while it is read lacks some."""
+    """(the end of the log as bytes, whether it is complete): bytes are missing if the log is truncated while it is read."""
     name = paths.CONSOLE_LOG % dom_id
     path = paths.locate(name)
     real_path = os.path.realpath(path)

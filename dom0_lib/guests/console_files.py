@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console logs of guests, /var/log/xen/guest/console.<domain id>: cut, emptied and removed.
 
-xenconsoled and QEMU hold those of living domains open.  A log that is removed then would grow on where nobody sees it, so these
-are emptied.  The directory is root's; whatever in it is not a plain file of such a name is left alone.
+The log of a living domain is emptied, not removed: xenconsoled or QEMU has it open and would go on to fill the disk unseen.
+The directory belongs to root.  Entries that are not plain files, or have other names, are left alone.
 """
 
 from __future__ import absolute_import, division
@@ -21,7 +21,7 @@ from dom0_lib.system import durable_file
 from dom0_lib.system import file_lock
 from dom0_lib.system import os_errors
 
-# Above the first a log is cut to a little more than the second; console.py reads the last 102,400 bytes.
+# A log longer than LIMIT_BYTES is cut to a little more than KEPT_BYTES; console.py reads the last 102,400 bytes.
 LIMIT_BYTES = 1 << 20
 KEPT_BYTES = 256 << 10
 
@@ -33,7 +33,7 @@ _LOCK_TIMEOUT_S = 2
 
 
 def make_directory():
-    """Make the directory where it is not there, for root alone.  Raises errors.PluginError."""
+    """Make the directory, for root alone, if it is missing.  Raises errors.PluginError."""
     path = paths.locate(paths.CONSOLE_LOGS)
     with os_errors.Errors('cannot make %s' % paths.CONSOLE_LOGS):
         if not os.path.isdir(path):
@@ -42,9 +42,9 @@ def make_directory():
 
 @contextlib.contextmanager
 def locked():
-    """Within, no other call of ours changes the logs, or whether there are any.  The directory must be there.
+    """`with locked():` keeps other calls from changing the logs, or whether consoles are logged.  The directory must exist.
 
-    Raises errors.RetryableError while another call is at it, errors.PluginError.
+    Raises errors.RetryableError while another call has the lock, errors.PluginError.
     """
     with os_errors.Errors('cannot lock %s' % paths.CONSOLE_LOGS):
         fd = os.open(paths.locate(paths.CONSOLE_LOGS), os.O_RDONLY | os.O_DIRECTORY)
@@ -74,13 +74,13 @@ def list_logs():
 
 
 def cut(logs):
-    """Give back the disk space of all but the end of those logs that take more than LIMIT_BYTES.  Returns their domain ids.
+    """Give back the disk space of logs that take more than LIMIT_BYTES, except for their ends.  Returns their domain ids.
 
-    logs: what list_logs() returned.  One that cannot be cut is left, and logged.
+    logs: the result of list_logs().  A log that cannot be cut is left as it is, with a warning.
     """
     done = []
     for dom_id, status in sorted(logs.items()):
-        # Not st_size: a hole counts there.
+        # st_size counts holes, st_blocks does not.
         if status.st_blocks * _BLOCK_BYTES > LIMIT_BYTES and status.st_size >= KEPT_BYTES + hole_punch.UNIT_BYTES:
             if _change(dom_id, 'cut', lambda fd: hole_punch.give_back(fd, KEPT_BYTES)):
                 done.append(dom_id)
@@ -88,7 +88,7 @@ def cut(logs):
 
 
 def forget(dom_id, is_alive):
-    """Remove what a log holds: the log of a living domain becomes empty, another goes.  Returns whether it could be done."""
+    """Empty the log of a living domain, or remove the log of a dead one.  Returns whether that was possible."""
     if is_alive:
         return _change(dom_id, 'empty', lambda fd: os.ftruncate(fd, 0))
     try:

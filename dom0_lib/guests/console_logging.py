@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether guests' consoles are logged on this host: what must be there for it, on, off and how far.
+"""The logging of guests' consoles on this host: turned on, turned off, and its state.
 
-    /var/log/xen/guest                                       where the logs are
-    /etc/cron.d/dom0-plugins-console                         tends them every minute
-    /etc/systemd/system/dom0-plugins-console.service         at each boot: removes those of the boot before, and writes the record
+    /var/log/xen/guest                                       the logs
+    /etc/cron.d/dom0-plugins-console                         tends the logs every minute
+    /etc/systemd/system/dom0-plugins-console.service         at each boot: removes the logs of the boot before, writes the record
     .../multi-user.target.wants/dom0-plugins-console.service
-    xenstore's /local/logconsole/@                           a domain that begins is logged if it is there
+    xenstore's /local/logconsole/@                           the record: domains that start while it exists are logged
 
-In this order they are made, and the other way round they go.  A domain that has begun with the record is logged to its end:
-therefore cron tends on, after the rest is off, until the last of them has ended, and then its file goes, too.
+They are made in this order and removed in the reverse order.  A domain that started while the record existed is logged until it
+ends.  Therefore cron goes on to tend the logs, after the rest is off, until the last of these domains has ended.
 """
 
 from __future__ import absolute_import, division
@@ -35,7 +35,7 @@ _TIMEOUT_S = 10
 _MAX_FILE_BYTES = 1 << 16
 _MARK = '# Made by dom0_host.py of dom0-xapi-plugins; its undo_prepare removes it.\n'
 
-# Before guests can start.  systemd makes %% one %.  While the state file is there, this boot's logs are the only ones.
+# The unit runs before guests can start.  systemd turns %% into %.  The state file says that no log is of an earlier boot.
 _UNIT = _MARK + '''\
 [Unit]
 Description=Console logs of guests: those of the boot before go, new ones may come
@@ -55,8 +55,8 @@ ExecStart=/bin/sh -c 'exec xenstore-write %(record)s %(logs)s/console.%%%%d'
 WantedBy=multi-user.target
 ''' % {'logs': paths.CONSOLE_LOGS, 'record': RECORD, 'state': paths.CONSOLE_STATE}
 
-# The second command is for when XAPI, or the pool's coordinator, cannot be reached: a guest must not fill dom0 then either.  It is
-# how XAPI starts a plug-in.
+# The second command starts the plug-in as XAPI does, if XAPI or the pool's coordinator cannot be reached: even then no guest may
+# fill dom0's disk.
 _CRONTAB = _MARK + '''\
 PATH=/opt/xensource/bin:/usr/sbin:/usr/bin:/sbin:/bin
 MAILTO=""
@@ -68,11 +68,11 @@ timeout 30 /etc/xapi.d/plugins/dom0_host.py '<methodCall><methodName>cut_console
 
 class State(object):
     """
-    lacking   what is missing for the logging, as texts; empty: it is on
-    present   what there is of it; empty: it is off.  The directory is not counted
-    foreign   what somebody else has in the place of ours, so that it cannot be turned on: pairs of a problem and what to do
-    logged    ids of the living domains that have a log
-    is_shared  the record is there and nothing else of ours: somebody else, as OpenStack's guide has it, logs into the same place
+    lacking    names of missing parts; if there are none, logging is on
+    present    names of parts that exist, without the directory; if there are none, logging is off
+    foreign    (problem, remedy) for each foreign file or record in the place of a part of ours: logging cannot be turned on
+    logged     ids of the living domains that have a log
+    is_shared  the record exists, but no other part: an administrator logs into the same place, as OpenStack's guide says
     """
 
     def __init__(self):
@@ -105,7 +105,7 @@ def _read_state(store):
     if not os.path.lexists(link):
         state.lacking.append(paths.CONSOLE_WANTED)
     elif os.path.islink(link) and os.path.basename(os.readlink(link)) == os.path.basename(paths.CONSOLE_UNIT):
-        state.present.append(paths.CONSOLE_WANTED)  # systemctl may have made it, relative or not
+        state.present.append(paths.CONSOLE_WANTED)  # also a link that systemctl made, relative or absolute
     else:
         state.foreign.append(_describe_foreign(paths.CONSOLE_WANTED))
     found, = store.read_all([RECORD])
@@ -114,11 +114,11 @@ def _read_state(store):
     elif found == _VALUE and state.present:
         state.present.append(_RECORD_LABEL)
     elif found == _VALUE:
-        # turn_on() writes it last, and turn_off() removes it first.
+        # A record alone is not ours: turn_on() writes it last, and turn_off() removes it first.
         state.is_shared = True
     else:
         text = '%s is %s, which is not ours' % (_RECORD_LABEL, compat.to_text(found)[:100])
-        state.foreign.append((text, 'find out who wants that, then xenstore-rm %s' % RECORD))
+        state.foreign.append((text, 'find out which program needs it, then run xenstore-rm %s' % RECORD))
     return state
 
 
@@ -127,7 +127,7 @@ def _describe_foreign(path):
 
 
 def is_on():
-    """Whether it has been turned on, and not off since, on this host.  Raises errors.PluginError."""
+    """Whether logging has been turned on, and not off since, on this host.  Raises errors.PluginError."""
     return _is_ours(_read(paths.CONSOLE_UNIT))
 
 
@@ -137,9 +137,9 @@ def is_tended():
 
 
 def turn_on():
-    """Make what lacks; guests that start from now on are logged.  Returns what was lacking, as texts.
+    """Make the missing parts; guests that start from now on are logged.  Returns the names of the parts that were missing.
 
-    Raises errors.PluginError, before anything has changed where something foreign is in the way; errors.RetryableError.
+    Raises errors.PluginError, before any change if a foreign file or record is in the way; errors.RetryableError.
     """
     with xenstore.Connection(_TIMEOUT_S) as store:
         state = _read_state(store)
@@ -170,10 +170,10 @@ def _want_unit():
 
 
 def turn_off(session_ref):
-    """Remove what there is of ours, with the logs, which are tenants' texts, and the VMs' claims.  Returns what has gone, as texts.
+    """Remove all parts of the logging, the logs, which hold tenants' data, and the VMs' claims.  Returns the removed parts' names.
 
-    While domains that are logged still live, cron tends them and finishes this later: is_tended() tells.
-    Raises errors.PluginError, errors.RetryableError, and what console_claims.drop() raises.
+    While logged domains still live, cron tends their logs and finishes the removal later; is_tended() is true until then.
+    Raises errors.PluginError, errors.RetryableError, and the errors of console_claims.drop().
     """
     with xenstore.Connection(_TIMEOUT_S) as store:
         state = _read_state(store)
@@ -193,10 +193,10 @@ def turn_off(session_ref):
 
 
 def finish(session_ref):
-    """While it is off: remove logs of domains that have ended, and the VMs' claims; and with the last log cron's file.
+    """After turn_off(): remove the logs of domains that have ended and the VMs' claims, and with the last log cron's file.
 
     The caller holds console_files.locked().  Returns ([domain ids whose logs were removed], number of claims removed).
-    Raises errors.PluginError, and what console_claims.drop() raises.
+    Raises errors.PluginError, and the errors of console_claims.drop().
     """
     logs = console_files.list_logs()
     with xenstore.Connection(_TIMEOUT_S) as store:
@@ -216,19 +216,19 @@ def _remove_if_empty(path):
     try:
         os.rmdir(path)
     except EnvironmentError as error:
-        # Not empty; a mount; a link.
+        # The directory is not empty, or a mount point, or a link.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
             raise
 
 
 def keep_record(store):
-    """Write the record, where there is none.  Somebody else's stays."""
+    """Write the record if there is none; a foreign one stays."""
     if store.read_all([RECORD]) == [None]:
         store.write(RECORD, _VALUE)
 
 
 def list_living(store):
-    """The ids of this host's domains but dom0, as a set."""
+    """The ids of this host's domains, without dom0, as a set."""
     try:
         names = store.list('/local/domain')
     except xenstore.NotFound:
@@ -237,7 +237,7 @@ def list_living(store):
 
 
 def _forget_earlier_boots(living):
-    """Before the first time: logs that somebody else has left.  What nobody has written to since the boot is of one before."""
+    """Remove logs that were there before logging is turned on for the first time, if nobody has written to them since the boot."""
     booted_at = _read_boot_time()
     for dom_id, status in console_files.list_logs().items():
         if status.st_mtime < booted_at:
@@ -256,13 +256,13 @@ def _read_boot_time():
 
 
 def _list_files():
-    """[(path, what is in it)]: the files of ours, in the order in which they are made."""
+    """[(path, content)] of our files, in the order in which they are made."""
     return [(paths.CONSOLE_CRONTAB, (_CRONTAB % this_host.read_uuid()).encode('ascii')),
             (paths.CONSOLE_UNIT, _UNIT.encode('ascii'))]
 
 
 def _read(path):
-    """What is in a file; None where there is none."""
+    """The content of a file, None if it does not exist."""
     with os_errors.Errors('cannot read %s' % path):
         return durable_file.read(paths.locate(path), _MAX_FILE_BYTES)
 

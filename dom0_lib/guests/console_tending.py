@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cron does every minute on a host where guests' consoles are logged; most times a look at a directory and at xenstore.
+"""The tending of console logs, which cron starts every minute.  Usually it only reads a directory and xenstore.
 
-XAPI is asked when a domain has begun or ended, until XAPI knows of it as well, and every ten minutes.
+XAPI is asked when a domain has started or ended, again until XAPI knows about it, and every ten minutes.
 """
 
 from __future__ import absolute_import, division
@@ -21,15 +21,15 @@ from dom0_lib.system import durable_file
 from dom0_lib.system import os_errors
 
 _TIMEOUT_S = 10
-# How long a log that no VM claims is kept, and how often XAPI is asked without a reason.
+# A log that no VM claims is kept for this long, and XAPI is asked at least this often.
 _GRACE_S = 600
 _MAX_STATE_BYTES = 1 << 20
 
 
 def cut(_session_ref):
-    """Cut the logs that have become long: {'cut': [domain ids]}.  Neither XAPI nor xenstored is needed.
+    """Cut the logs that have become too long: {'cut': [domain ids]}.  This needs neither XAPI nor xenstored.
 
-    Raises errors.PluginError, errors.RetryableError while another call is at it.
+    Raises errors.PluginError, errors.RetryableError while another call has the lock.
     """
     _require_logging()
     console_files.make_directory()
@@ -41,13 +41,13 @@ def tend(session_ref):
     """Cut long logs, keep the VMs' claims and xenstore's record, remove logs that no VM claims.
 
     Returns {'cut': [domain ids], 'removed': [domain ids], 'claims_set': number, 'claims_removed': number}.
-    Raises errors.PluginError; errors.RetryableError while another call is at it, and, when the logs have been cut, without
-    XAPI or xenstored.
+    Raises errors.PluginError; errors.RetryableError while another call has the lock, and, after the logs have been cut, if XAPI
+    or xenstored cannot be reached.
     """
     _require_logging()
     console_files.make_directory()
     with console_files.locked():
-        # Before the domains: what has no domain then is not about to get one.
+        # List the logs before the domains: then a log without a domain is not one of a domain that is just starting.
         logs = console_files.list_logs()
         reply = {'cut': console_files.cut(logs), 'removed': [], 'claims_set': 0, 'claims_removed': 0}
         if console_logging.is_on():
@@ -68,7 +68,7 @@ def _keep(session_ref, logs, reply):
         living = console_logging.list_living(store)
     state = _State()
     if not state.is_of_this_boot:
-        # The unit has not run: each log may begin with what another guest wrote before the boot.
+        # The unit has not run: each log may begin with the output of another guest before the boot.
         reply['removed'] = [dom_id for dom_id in sorted(logs) if console_files.forget(dom_id, dom_id in living)]
         logs = {}
         state.store(None)
@@ -86,7 +86,7 @@ def _keep(session_ref, logs, reply):
 
 
 class _State(object):
-    """What was seen the last time, in a file that is gone after a boot; the unit makes an empty one."""
+    """The domains of the last call that asked XAPI, kept in a file that a boot removes; the unit makes an empty one."""
 
     def __init__(self):
         self._path = paths.locate(paths.CONSOLE_STATE)
@@ -98,13 +98,13 @@ class _State(object):
             with open(self._path, 'rb') as source:
                 self._seen = light_json.loads(source.read(_MAX_STATE_BYTES).decode('ascii'))
         except (EnvironmentError, ValueError):
-            pass  # not there, or not ours: then all is looked at
+            pass  # the file is missing or broken: ask XAPI
 
     def is_settled_with(self, living):
-        """Whether XAPI was asked while just these domains lived, lately, and knew them."""
+        """Whether XAPI was asked lately, while exactly these domains lived, and knew all of them."""
         return self._seen == sorted(living)
 
     def store(self, living):
-        """living: ids of the domains, if XAPI knew just them; else None"""
+        """Write the file.  living: ids of the domains if XAPI knew exactly these, else None."""
         with os_errors.Errors('cannot write %s' % paths.CONSOLE_STATE):
             durable_file.replace(self._path, light_json.dumps(None if living is None else sorted(living)).encode('ascii'))

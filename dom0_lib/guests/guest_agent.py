@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent that clouds install in their guests, spoken to through xenstore.
+"""Requests through xenstore to the agent that clouds install in their guests.
 
     dom0    writes  /local/domain/<domid>/data/host/<id>     {"name": "<command>", "value": ...}
     agent   removes that record, then
             writes  /local/domain/<domid>/data/guest/<id>    {"returncode": "<text>", "message": "<text>"}
-    dom0    removes what is left of both
+    dom0    removes both records, if they still exist
 
-So a request that has gone is no answer yet.  Nobody but us removes answers: left alone they would fill the quota of the guest,
-whose agent could then answer no more.  Callers branch on the words TIMEOUT:, REBOOT: and NOT IMPLEMENTED: in the last line of
-an error.  No error names a request's value, which may be a password or a file.
+So the end of a request's record is not yet an answer.  Only dom0 removes answers: otherwise they would use up the guest's quota,
+and its agent could not answer any more.  Callers branch on the words TIMEOUT:, REBOOT: and NOT IMPLEMENTED: in the last line of
+an error.  No error shows the value of a request, which may be a password or a file.
 """
 
 from __future__ import absolute_import, division
@@ -25,14 +25,14 @@ from dom0_lib import log
 from dom0_lib import termination
 from dom0_lib.guests import xenstore
 
-# A daemon that takes longer for one operation is as good as gone.
+# A daemon that takes longer for one operation counts as gone.
 _OPERATION_S = 10
 _CLEANING_S = 2
-# Somebody else, so the guest, changes what is next to our records all the time.
+# How long to retry when the guest keeps changing records next to ours.
 _CONFLICT_S = 2
 _RECONNECT_EVERY_S = 0.1
 _REFILL_S = 2
-# A guest that makes events without an answer is looked at less often.
+# After this many events without an answer the records are read only once in _PAUSE_S.
 _PATIENCE_EVENTS = 20
 _PAUSE_S = 0.02
 _SUCCESS = u'0'
@@ -64,19 +64,19 @@ def reset_network(session_ref, request_id, dom_id, timeout_s):
 
 
 def update(session_ref, request_id, dom_id, timeout_s, url, md5sum):
-    """Have the agent replace itself by what it downloads."""
+    """Have the agent replace itself with the program that it downloads from `url`."""
     return _Guest(dom_id, timeout_s).ask(request_id, u'agentupdate', u'%s,%s' % (url, md5sum))
 
 
 def inject_file(session_ref, request_id, dom_id, timeout_s, b64_path, b64_contents):
     """Write a file in the guest, in the way that its agent knows; no agent takes a file in parts.
 
-    Raises errors.NotImplementedError for an agent that writes no files.
+    Raises errors.NotImplementedError if the agent has neither command.
     """
     path = binascii.a2b_base64(b64_path)
     joined = binascii.b2a_base64(path + b',' + binascii.a2b_base64(b64_contents)).strip().decode('ascii')
     guest = _Guest(dom_id, timeout_s)
-    # The shorter request of the two: an agent need not be asked how it takes what no record holds.
+    # This is the shorter one of the two requests: if no record can hold it, do not ask the agent at all.
     _encode(u'injectfile', joined)
     features = guest.list_features()
     if u'file_inject' in features:
@@ -84,12 +84,12 @@ def inject_file(session_ref, request_id, dom_id, timeout_s, b64_path, b64_conten
     if u'injectfile' not in features:
         raise errors.NotImplementedError('NOT IMPLEMENTED: the agent of domain %d writes no files' % dom_id)
     if b',' in path:
-        raise errors.ArgumentError('b64_path', 'this agent takes no path with a comma, after which it expects the contents')
+        raise errors.ArgumentError('b64_path', 'this agent takes no path with a comma: it reads the text after it as contents')
     return guest.ask(request_id, u'injectfile', joined)
 
 
 class _Guest(object):
-    """The guest whose agent is asked, and the time that a call has for it."""
+    """A guest, and the time that is left for this call to its agent."""
 
     def __init__(self, dom_id, timeout_s):
         self.dom_id = dom_id
@@ -102,7 +102,7 @@ class _Guest(object):
         return max(self._ends_at - compat.monotonic_s(), 0)
 
     def ask(self, request_id, name, value):
-        """The text of the agent's answer to one command."""
+        """Send one command and return the text of the agent's answer."""
         exchange = _Exchange(self, request_id)
         termination.remember(exchange.clean_up)
         try:
@@ -118,7 +118,7 @@ class _Guest(object):
                 self.dom_id, name, len(answer), error))
 
     def list_features(self):
-        """The names of the commands that the agent knows; none from an agent that cannot tell."""
+        """The names of the commands that the agent knows; none if the agent does not know the command `features`."""
         request_id = binascii.hexlify(os.urandom(16)).decode('ascii')
         answer = light_json.loads(self.ask(request_id, u'features', u''))
         if compat.to_text(answer[u'returncode']) != _SUCCESS:
@@ -138,7 +138,7 @@ class _Exchange(object):
         self._is_begun = self._is_written = False
 
     def run(self, request):
-        """The answer's bytes.  The daemon may be restarted while it is awaited."""
+        """Send the request and return the bytes of the answer.  The daemon may be restarted meanwhile."""
         doubtful_until = 0
         while True:
             try:
@@ -154,7 +154,7 @@ class _Exchange(object):
                 if not self._guest.left_s:
                     raise self._time_out(', and xenstored is gone')
             time.sleep(_RECONNECT_EVERY_S)
-            # Whoever restarts the daemon may have to fill it again.
+            # After a restart the toolstack may have to make the domain's records again.
             doubtful_until = compat.monotonic_s() + _REFILL_S
 
     def _write(self, store, request):
@@ -162,7 +162,7 @@ class _Exchange(object):
             if changes.read_all([self._name_path]) == [None]:
                 raise self._tell_reboot()
             try:
-                changes.remove(self._answer_path)  # of an earlier call with this id
+                changes.remove(self._answer_path)  # an answer to an earlier call with this id
             except xenstore.NotFound:
                 pass
             changes.write(self._request_path, request)
@@ -187,18 +187,18 @@ class _Exchange(object):
                 raise self._time_out()
 
     def _look_away(self, store, pause_s):
-        """Get no events for a while: a guest that makes them all the time must not keep dom0 busy."""
+        """End the watch for a moment: a guest that changes records all the time must not keep dom0 busy."""
         store.unwatch(self._answer_path, _TOKEN)
         time.sleep(pause_s)
         store.watch(self._answer_path, _TOKEN)
 
     def clean_up(self):
-        """Remove what the exchange has left; a failure is only logged."""
+        """Remove the records of the exchange; a failure is only logged."""
         if not self._is_begun:
             return
         self._is_begun = False
         try:
-            # Not over the connection in use: an exchange that was interrupted may have left half a message there.
+            # A new connection: an interrupted exchange may have left half a message on the other one.
             with xenstore.Connection(_CLEANING_S) as store:
                 for path in (self._request_path, self._answer_path):
                     try:
@@ -219,7 +219,7 @@ class _Exchange(object):
 def _encode(name, value):
     """A request's bytes."""
     data = light_json.dumps({u'name': name, u'value': value}).encode('ascii')
-    # Only a file can be so long: the kinds of the other arguments have bounds.
+    # Only a file can be too long: the kinds of all other arguments limit their length.
     if len(data) > xenstore.MAX_VALUE_BYTES:
         raise errors.ArgumentError('b64_contents', 'the file makes a request of %d bytes; a record of xenstore holds %d, and no '
                                    'agent takes a file in parts' % (len(data), xenstore.MAX_VALUE_BYTES))
@@ -227,7 +227,7 @@ def _encode(name, value):
 
 
 def _check_answer(data):
-    """The text of an answer's bytes.  Raises ValueError for what is no answer."""
+    """The text of an answer's bytes.  Raises ValueError with the reason if they are not an answer."""
     try:
         text = data.decode('utf-8')
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's records in xenstore, below /local/domain/<its number>.
+"""A guest's records in xenstore, below /local/domain/<domain id>.
 
-Callers read JSON: a stored text that is JSON is returned as it stands, any other as a JSON string.
+Callers read JSON: a value that is JSON is returned as it is, any other value as a JSON string.
 """
 
 from __future__ import absolute_import, division
@@ -11,23 +11,23 @@ from dom0_lib import errors
 from dom0_lib import light_json
 from dom0_lib.guests import xenstore
 
-# What callers compare with when there is no record.
+# Callers compare with this text to find that there is no record.
 _MISSING = u'"None"'
 
 _TIMEOUT_S = 10
-# How long a guest that writes all the time can keep us.
+# How long to retry when the guest keeps changing its records.
 _CHANGES_S = 5
 _TOKEN = b'list'
-# A guest's quota is 1000 records with OCaml's xenstored and about as many with C's; dom0 has more.
+# A guest's quota is 1000 records in OCaml's xenstored and about as many in C's; dom0 itself may have more.
 _MAX_RECORDS = 20000
-# Python 2 needs 30 times as much memory for it, and more where its characters are wide.
+# Python 2 needs 30 times as much memory as the reply has bytes, and more if its characters are wide.
 _MAX_REPLY_BYTES = 1 << 20
 
 
 def read(_session_ref, dom_id, path, ignore_missing_path):
     """A record's value as JSON text; '"None"' if there is none and `ignore_missing_path` is set.
 
-    Raises errors.PluginError, errors.RetryableError, as all calls here do.
+    Like all functions here it raises errors.PluginError and errors.RetryableError.
     """
     with xenstore.Connection(_TIMEOUT_S) as store:
         try:
@@ -39,11 +39,11 @@ def read(_session_ref, dom_id, path, ignore_missing_path):
 
 
 def write(_session_ref, dom_id, path, value):
-    """Set a record to a text; returns what read() would.  A domain that is not there gets no records."""
+    """Set a record to a text and return its value as read() does.  There must be such a domain."""
     data = compat.join_surrogates(value).encode('utf-8')
 
     def change(changes):
-        # Nobody would ever remove them, and the next domain of that number would find them.
+        # Nobody would ever remove the records of a missing domain, and the next domain with this id would find them.
         if changes.read_all([_locate(dom_id)]) == [None]:
             raise errors.PluginError('there is no domain %d' % dom_id)
         changes.write(_locate(dom_id, path), data)
@@ -54,7 +54,7 @@ def write(_session_ref, dom_id, path, value):
 
 
 def delete(_session_ref, dom_id, path):
-    """Remove a record and what is below it, if it is there; returns an empty text."""
+    """Remove a record and all records below it, if there are any; returns an empty text."""
     with xenstore.Connection(_TIMEOUT_S) as store:
         try:
             store.remove(_locate(dom_id, path))
@@ -64,7 +64,7 @@ def delete(_session_ref, dom_id, path):
 
 
 def list_all(_session_ref, dom_id, path):
-    """All records below one, as they were at one moment: JSON text of an object with their paths from there and their values."""
+    """All records below a path at one moment: JSON text of an object {path below that path: value}."""
     top = _locate(dom_id, path)
     with xenstore.Connection(_TIMEOUT_S) as store:
         with xenstore.Connection(_TIMEOUT_S) as helper:
@@ -73,33 +73,33 @@ def list_all(_session_ref, dom_id, path):
 
 
 def _collect_at_once(store, helper, top):
-    """What _collect() returns, of one moment.
+    """The result of _collect() for one moment.
 
-    A watch tells of every change before the daemon answers what is asked next on the watch's connection: without an event
-    between the first question and the answer to one that follows all others there was no change.  In a transaction the same
-    takes C's daemon more than twice as long.
+    On the connection of a watch, the daemon sends the event of a change before its next answer.  So if no event comes between the
+    first request and the answer to a last one after all others, nothing has changed.  A transaction would do the same, but takes
+    C's daemon more than twice as long.
     """
     ends_at = compat.monotonic_s() + _CHANGES_S
     store.watch(top, _TOKEN)
-    store.wait_event(_TIMEOUT_S)  # the one that every watch begins with
+    store.wait_event(_TIMEOUT_S)  # every watch begins with an event
     while True:
         members = _collect(store, helper, top)
         store.read(top)
-        # OCaml's tells nobody of what goes with its domain.
+        # OCaml's daemon sends no event for records that end with their domain.
         has_changed = None in members.values()
         while store.wait_event(0):
             has_changed = True
         if not has_changed:
             return members
         if compat.monotonic_s() >= ends_at:
-            raise errors.RetryableError('the records below %s have changed all the time for %d s' % (
+            raise errors.RetryableError('the records below %s kept changing for %d s' % (
                 compat.to_text(top), _CHANGES_S))
 
 
 def _collect(store, helper, top):
-    """{path: member of the JSON object}, level by level; None for a record that has gone meanwhile.
+    """{path: member of the JSON object}, read level by level; None for a record that was removed meanwhile.
 
-    The members are made here, where it takes no time of its own: the daemon is busy with the next requests.
+    The members are made in this loop because it costs no extra time: meanwhile the daemon works on the next requests.
     """
     level = [_join(top, name) for name in store.list(top)]
     members = {}
@@ -112,7 +112,7 @@ def _collect(store, helper, top):
             if value is None or names is None:
                 members[place] = None
                 continue
-            # xenstore has no names that JSON would write in another way.
+            # Names in xenstore have no characters that JSON would escape.
             member = '"%s": %s' % (compat.native_ascii(place[len(top) + 1:]), light_json.from_stored(value))
             members[place] = member
             left_bytes -= len(member)
@@ -125,7 +125,7 @@ def _collect(store, helper, top):
 
 
 def _too_much(top, limit):
-    return errors.PluginError('below %s is more than %s: list a part of it' % (compat.to_text(top), limit))
+    return errors.PluginError('there is more than %s below %s: list a part of it' % (limit, compat.to_text(top)))
 
 
 def _locate(dom_id, path=u''):

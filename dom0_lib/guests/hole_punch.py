@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving back the disk space of a file's beginning while somebody else goes on writing at its end.
+"""The disk space of a file's beginning, given back while another program goes on writing at the end.
 
-A hole is punched: nothing moves, so whoever writes, with O_APPEND as xenconsoled or at an offset of its own as QEMU, and whoever
-reads goes on undisturbed, and no byte of the end is ever away.  The file's size stays; the space it takes is st_blocks.
-(FALLOC_FL_COLLAPSE_RANGE would shorten the file, too.  But QEMU's next byte would then come to lie far behind its end.)
+A hole is punched.  Nothing moves, so programs that write, with O_APPEND (xenconsoled) or at an offset of their own (QEMU), and
+programs that read go on undisturbed, and the end of the file is always complete.  The file keeps its size; st_blocks tells its
+disk space.  (FALLOC_FL_COLLAPSE_RANGE would shorten the file.  But QEMU would then write its next byte far beyond the new end.)
 """
 
 from __future__ import absolute_import, division
@@ -13,21 +13,21 @@ import os
 
 from dom0_lib.system import durable_file
 
-# A multiple of the blocks of every file system: holes in parts of blocks would be zeros written.
+# A multiple of the block size of every file system: for a part of a block, the kernel would write zeros instead of a hole.
 UNIT_BYTES = 64 * 1024
 # <linux/falloc.h>: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 _PUNCH = 0x01 | 0x02
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
-# What is read behind a writer that is faster than we are.
+# Stop after this many bytes: a writer may append faster than we copy.
 _MAX_MOVED_BYTES = 64 << 20
 
 
 def give_back(fd, kept_bytes):
-    """Let go of the first bytes of a file open for reading and writing (not O_APPEND), of all but the last `kept_bytes` or up to
-    UNIT_BYTES more.  Raises EnvironmentError.
+    """Give back the space of a file, except for its last `kept_bytes` to `kept_bytes` + UNIT_BYTES.  Raises EnvironmentError.
 
-    Where the file system cannot punch holes, the end is copied to the beginning and the rest cut off: what others write in the
-    moment between may be lost.
+    fd: open for reading and writing, without O_APPEND
+    If the file system cannot punch holes, the end is copied to the beginning and the rest is cut off: bytes that others write in
+    the moment between may be lost.
     """
     end = (os.fstat(fd).st_size - kept_bytes) // UNIT_BYTES * UNIT_BYTES
     if end > 0 and not _punch(fd, end):
@@ -35,7 +35,7 @@ def give_back(fd, kept_bytes):
 
 
 def _punch(fd, size_bytes):
-    """Whether there is a hole now; False where the file system, or this interpreter, cannot make one."""
+    """Punch a hole.  Returns whether that was possible: not every file system can do it, nor an interpreter without ctypes."""
     try:
         import ctypes
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
@@ -51,7 +51,7 @@ def _punch(fd, size_bytes):
 
 
 def _move_to_front(fd, start):
-    """In this order a killed call leaves the end where it was, and what is written meanwhile comes along."""
+    """Copy, then truncate: a killed call leaves the end in its place, and bytes that others append meanwhile are copied, too."""
     moved = 0
     while moved < _MAX_MOVED_BYTES:
         os.lseek(fd, start + moved, os.SEEK_SET)

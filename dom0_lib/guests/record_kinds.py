@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of xenstore.py; see dom0_lib.call.kinds for what a kind is."""
+"""The kinds of arguments of xenstore.py; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
@@ -8,10 +8,10 @@ from dom0_lib import text_checks
 from dom0_lib.call import binding
 
 _PATH_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_@/')
-# Both daemons take this long a path below a domain's; OCaml's takes this long a value.
+# Both daemons take a path of this length below a domain's, and OCaml's takes a value of this length.
 _MAX_PATH = 2048
 _MAX_VALUE_BYTES = 2048
-# As os-xenapi's callers write them, and as JSON does.
+# True is os-xenapi's spelling, true is JSON's.
 _TRUTHS = {True: True, False: False, u'True': True, u'False': False, u'true': True, u'false': False}
 
 
@@ -23,8 +23,8 @@ def _check_directory(value):
     if not text_checks.require_text(value):
         return value
     if len(value) > _MAX_PATH or not _PATH_CHARACTERS.issuperset(value) or u'' in value.split(u'/'):
-        raise ValueError('needs a path below the domain\'s: letters, digits, "-", "_", "@", between them "/"; %d at most' % (
-            _MAX_PATH))
+        raise ValueError('needs a path below the domain\'s: letters, digits, "-", "_", "@", with "/" between names; '
+                         'at most %d characters' % _MAX_PATH)
     return value
 
 
@@ -32,7 +32,7 @@ def _check_value(value):
     text_checks.require_text(value)
     size_bytes = len(compat.join_surrogates(value).encode('utf-8'))
     if size_bytes > _MAX_VALUE_BYTES:
-        raise ValueError('has %d bytes, and a record of xenstore %d at most' % (size_bytes, _MAX_VALUE_BYTES))
+        raise ValueError('has %d bytes; a record of xenstore holds at most %d' % (size_bytes, _MAX_VALUE_BYTES))
     return value
 
 

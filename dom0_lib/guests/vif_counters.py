@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has gone through the virtual interfaces of the guests, by the kernel's counters."""
+"""Bytes sent and received by the guests' virtual interfaces, from /proc/net/dev."""
 
 from __future__ import absolute_import, division
 
@@ -8,22 +8,22 @@ from dom0_lib import paths
 from dom0_lib import text_checks
 from dom0_lib.system import os_errors
 
-# Behind the interface's name: eight columns for what dom0 has received, eight for what it has sent; bytes come first.
+# The interface's name is followed by eight columns for data that dom0 received and eight for data that it sent, bytes first.
 _RECEIVED, _SENT = 1, 9
 
 
 def fetch_bandwidth(_session_ref, dom_id):
-    """{domain: {interface: {'bw_in': bytes, 'bw_out': bytes}}}, all keys text, of one domain or, with None, of all.
+    """{domain: {interface: {'bw_in': bytes, 'bw_out': bytes}}}, all keys text, of one domain or, if dom_id is None, of all.
 
-    In and out are the guest's: what dom0 sends on vif<domain>.<interface> comes in there.  A counter begins again at 0 when
-    the guest does.  Raises errors.PluginError.
+    In and out are the guest's view: bytes that dom0 sends on vif<domain>.<interface> count as bw_in.  Counters start at 0 when
+    the guest starts.  Raises errors.PluginError.
     """
     prefix = 'vif' if dom_id is None else 'vif%d.' % dom_id
     counters = {}
-    # Old kernels leave no space behind the colon.
+    # Old kernels write no space after the colon.
     for line in _read().replace(':', ' ').split('\n'):
         fields = line.split(None, _SENT + 1)
-        # Other names that begin so are bridges' and tunnels': neutron makes a name of a port's uuid.
+        # Bridges and tunnels may have names with the same beginning: neutron makes names from uuids of ports.
         if len(fields) <= _SENT or not fields[0].startswith(prefix):
             continue
         domain, _, number = fields[0][3:].partition('.')

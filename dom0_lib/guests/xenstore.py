@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of xenstored, C's or OCaml's, over its socket in dom0: bytes in, bytes out, no process for each key.
+"""A client of xenstored, written in C or in OCaml, over its socket in dom0: bytes in and out, without a process for each key.
 
-The daemons differ in: a directory whose names exceed 4096 bytes (C's refuses it and has DIRECTORY_PART; OCaml's sends one long
-reply), the longest value (OCaml's: 2048 bytes), and the name of the error when a quota is used up (C's: ENOSPC; OCaml's: EQUOTA).
+The two daemons differ in three points.  If the names in a directory exceed 4096 bytes, C's refuses the request and has
+DIRECTORY_PART, OCaml's sends one long reply.  OCaml's limits values to 2048 bytes.  When a quota is used up, the error is ENOSPC
+from C's and EQUOTA from OCaml's.
 """
 
 from __future__ import absolute_import, division
@@ -14,7 +15,7 @@ from dom0_lib.guests import xenstore_link
 
 MAX_VALUE_BYTES = 2048
 
-# What is raised when xenstored is not there, has gone, or does not answer in time: callers retry on that class's name.
+# Raised when xenstored cannot be reached, ends, or does not answer in time: callers retry on the name of this class.
 Unavailable = errors.RetryableError
 
 _SHOWN_CHARACTERS = 200
@@ -24,16 +25,16 @@ _REASONS = {
     'EACCES': 'it is not permitted',
     'EINVAL': 'it is not valid',
     'E2BIG': 'it is too long',
-    'EAGAIN': 'somebody else changed what it read or wrote',
+    'EAGAIN': 'another client changed a record that it read or wrote',
     'EQUOTA': 'the quota of the guest is used up',
     'ENOSPC': 'the quota of the guest is used up',
 }
 
 
 class StoreError(Exception):
-    """xenstored refused an operation; `name` is the error's name as the daemon gave it.
+    """xenstored refused an operation; `name` is the daemon's name for the error.
 
-    What leaves the `with` block of a Connection has become errors.PluginError, a Conflict errors.RetryableError.
+    The `with` block of a Connection turns it into errors.PluginError, and a Conflict into errors.RetryableError.
     """
 
     def __init__(self, name, attempt, reason=None):
@@ -47,7 +48,7 @@ class NotFound(StoreError):
 
 
 class Conflict(StoreError):
-    """EAGAIN: the transaction was not carried out, because somebody else changed what it read or wrote."""
+    """EAGAIN: the transaction was not carried out, because another client changed a record that it read or wrote."""
 
 
 class QuotaExceeded(StoreError):
@@ -55,17 +56,17 @@ class QuotaExceeded(StoreError):
 
 
 class TooLong(StoreError):
-    """E2BIG, most often found before anything was sent: a value, or path and value together, beyond what xenstore takes."""
+    """E2BIG: a value, or path and value together, exceed xenstore's limit.  Mostly raised before anything is sent."""
 
 
 _CLASSES = {'ENOENT': NotFound, 'EAGAIN': Conflict, 'EQUOTA': QuotaExceeded, 'ENOSPC': QuotaExceeded, 'E2BIG': TooLong}
 
 
 class Operations(object):
-    """What can be done on a connection and in a transaction alike.
+    """The operations that a connection and a transaction have in common.
 
-    Paths are bytes or ASCII text, values and names bytes.  Every operation may raise StoreError, and errors.RetryableError when
-    the daemon is gone or too slow.
+    Paths are bytes or ASCII text, values and names bytes.  Every operation may raise StoreError, and errors.RetryableError if
+    the daemon has ended or is too slow.
     """
 
     def __init__(self, link):
@@ -77,13 +78,13 @@ class Operations(object):
         return self._ask(xenstore_link.READ, 'read', path)
 
     def read_all(self, paths):
-        """The values of many records, None where there is none, in a fraction of the time that reading each takes."""
+        """The values of many records, None for each missing one, much faster than by as many calls of read()."""
         replies = self._link.exchange(xenstore_link.READ, self._transaction_id, [_terminate(path) for path in paths])
         return [reply if isinstance(reply, bytes) else _none_if_not_found(reply, 'read', path)
                 for path, reply in zip(paths, replies)]
 
     def write(self, path, value):
-        """Make or change a record, and what lacks above it.  Raises TooLong, QuotaExceeded."""
+        """Make or change a record; make the records above it if they are missing.  Raises TooLong, QuotaExceeded."""
         if len(value) > MAX_VALUE_BYTES:
             raise _error('E2BIG', 'write', path, 'a value has at most %d bytes, this one %d' % (
                 MAX_VALUE_BYTES, len(value)))
@@ -91,7 +92,7 @@ class Operations(object):
 
     def remove(self, path):
         """Remove a record and everything below it.  Raises NotFound."""
-        # For a record that is not there C answers OK, if there is one above it.
+        # C's daemon answers OK for a missing record if its parent exists.
         self._ask(xenstore_link.READ, 'remove', path)
         self._ask(xenstore_link.RM, 'remove', path)
 
@@ -109,7 +110,7 @@ class Operations(object):
             offset = '%d' % len(names)
             now, _, part = self._ask(xenstore_link.DIRECTORY_PART, 'list', path, _terminate(offset)).partition(b'\0')
             if generation not in (None, now):
-                generation, names = None, b''  # it was changed meanwhile
+                generation, names = None, b''  # the directory was changed meanwhile
                 continue
             generation = now
             names += part
@@ -118,11 +119,11 @@ class Operations(object):
         raise self._link.fail('did not list a directory that keeps changing within %g s' % self._link.timeout_s)
 
     def get_permissions(self, path):
-        """A list such as [b'n5', b'r0']: the owner and what all others may, then what single domains may.  Raises NotFound."""
+        """A list such as [b'n5', b'r0']: the owner and the rights of all others, then those of single domains.  Raises NotFound."""
         return _split(self._ask(xenstore_link.GET_PERMS, 'read permissions of', path))
 
     def set_permissions(self, path, permissions):
-        """Set what get_permissions() returns.  Raises NotFound."""
+        """Set permissions, in the form of get_permissions().  Raises NotFound."""
         self._ask(xenstore_link.SET_PERMS, 'set permissions of', path, b''.join(_terminate(item) for item in permissions))
 
     def _ask(self, kind, verb, path, more=b''):
@@ -159,18 +160,18 @@ class Connection(Operations):
             raise errors.PluginError(value)
 
     def close(self):
-        """Its watches and transactions end, too."""
+        """Close the connection; its watches and transactions end, too."""
         self._link.close()
 
     def transaction(self):
-        """`with store.transaction() as changes:` everything done by `changes` happens at the end of the block, or nothing does.
+        """`with store.transaction() as changes:` all operations on `changes` take effect at the end of the block, or none.
 
-        Raises Conflict at the end when somebody else changed what it read or wrote; transact() tries again.
+        Raises Conflict at the end if another client changed a record that it read or wrote; transact() tries again.
         """
         return Transaction(self._link)
 
     def transact(self, function, timeout_s):
-        """What function(changes) returns once its transaction has been carried out; it is called again after each Conflict.
+        """Call function(changes) in a transaction, again after each Conflict, and return its result.
 
         Raises Conflict after `timeout_s` seconds.
         """
@@ -185,10 +186,10 @@ class Connection(Operations):
                     raise
 
     def survey(self, helper, paths):
-        """Yield (path, value, names below it) of many records, in no order, with a None for what is not there.
+        """Yield (path, value, names below it) of many records, in no order; value or names are None if the record is missing.
 
-        helper: another Connection.  In each turn of its loop a daemon answers one request of a connection, and of oxenstored's
-        time the turns are most.  Until all is taken, neither connection can do anything else.
+        helper: another Connection.  In each turn of its loop a daemon answers one request of each connection, and oxenstored
+        spends most of its time on the turns.  Until the last tuple has been taken, neither connection can do anything else.
         """
         payloads = [_terminate(path) for path in paths]
         values = self._link.stream(xenstore_link.READ, 0, payloads)
@@ -214,20 +215,20 @@ class Connection(Operations):
                 yield path, value, None
 
     def watch(self, path, token):
-        """From now on wait_event() tells of changes of this record and below it; at once it tells of one.
+        """From now on wait_event() returns an event for each change of this record or below it; one event comes at once.
 
-        `path` may be @releaseDomain, which tells that some domain has ended, or @introduceDomain.
+        `path` may also be @releaseDomain, for events when any domain has ended, or @introduceDomain.
         """
         self._ask(xenstore_link.WATCH, 'watch', path, _terminate(token))
 
     def unwatch(self, path, token):
-        """End a watch.  Events that have come already are still returned.  Raises NotFound."""
+        """End a watch.  Events that were received already are still returned.  Raises NotFound."""
         self._ask(xenstore_link.UNWATCH, 'unwatch', path, _terminate(token))
 
     def wait_event(self, timeout_s):
-        """(path, token), bytes, of the next change that a watch tells of; None after `timeout_s` seconds.
+        """(path, token), bytes, of the next event of a watch; None after `timeout_s` seconds.
 
-        Of changes that are the same and have not been returned yet, one is kept.
+        Equal events that have not been returned yet are merged into one.
         """
         return self._link.wait_event(timeout_s)
 
@@ -239,7 +240,7 @@ class Transaction(Operations):
         number = self._send(xenstore_link.TRANSACTION_START, b'\0', 'begin a transaction').rstrip(b'\0')
         self._transaction_id = text_checks.parse_number(number, 10)
         if self._transaction_id is None:
-            raise self._link.fail('gave a transaction no number')
+            raise self._link.fail('began a transaction without a number')
         return self
 
     def __exit__(self, kind, value, traceback):
@@ -253,10 +254,10 @@ class Transaction(Operations):
 
 
 def _terminate(text):
-    """A path, token or permission as it is sent."""
+    """The bytes to send for a path, token or permission."""
     data = text if isinstance(text, bytes) else text.encode('ascii')
     if b'\0' in data:
-        raise ValueError('no path, token or permission holds a NUL')
+        raise ValueError('a path, token or permission must not contain NUL')
     return data + b'\0'
 
 
@@ -270,6 +271,6 @@ def _none_if_not_found(name, verb, path):
 
 
 def _error(name, verb, path, reason=None):
-    """The exception for what xenstored has refused, or would."""
+    """The exception for a request that xenstored has refused, or would refuse."""
     attempt = ('%s %s' % (verb, compat.to_text(path)[:_SHOWN_CHARACTERS])).rstrip()
     return _CLASSES.get(name, StoreError)(name, attempt, reason)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to and from xenstored; the only module that knows how they look (xen/include/public/io/xs_wire.h).
+"""Messages to and from xenstored; no other module knows their format (xen/include/public/io/xs_wire.h).
 
-A message is a header of four 32 bit words in the machine's order, and a payload:
+A message is a header of four 32-bit words in the machine's byte order, and a payload:
 
     type   request id   transaction id   length of the payload
 
-In a payload texts end with a NUL; the value of a record, which may hold any byte, does not.
+Texts in a payload end with a NUL.  The value of a record may hold any byte and has no NUL at its end.
 """
 
 from __future__ import absolute_import, division
@@ -27,29 +27,29 @@ DIRECTORY_PART = 22
 MAX_PAYLOAD_BYTES = 4096
 
 _HEADER = struct.Struct('=IIII')
-# OCaml's reply to a directory is as long as the names; a guest's quota keeps them far below this.
+# The reply of OCaml's daemon to DIRECTORY has no limit but the names themselves, which a guest's quota keeps far below this one.
 _MAX_REPLY_BYTES = 16 << 20
 _RECEIVE_BYTES = 64 * 1024
-# Requests that are sent at once.  Two such batches fit into the socket's buffer, so sending them never waits for a daemon that
-# waits for us to read.
+# Number and bytes of requests that are sent at once.  Two such batches fit into the socket's buffer: we never wait for a daemon
+# to read while it waits for us to read.
 _BATCH = 32
 _BATCH_BYTES = 32 * 1024
 _MAX_NAME = 200
-# A daemon sends each reply by itself, and each wakes us, mostly on its own processor.  Who sleeps for as little as the kernel's
-# timers can finds many at once: a list of 1,000 keys takes oxenstored and us 15 ms in place of 20.
+# The daemon sends each reply separately, and each one would wake us.  Sleep for one timer tick first, and many replies arrive
+# together: listing 1,000 keys takes 15 ms instead of 20.
 _PAUSE_S = 0.00001
 
 
 class ReplyReader(object):
-    """Cuts messages out of the bytes that a daemon sends; knows nothing of sockets."""
+    """Cuts the bytes that a daemon sends into messages, without a socket."""
 
     def __init__(self):
         self._data = b''
 
     def feed(self, data):
-        """[(type, request id, payload)] of the messages that are complete with what has been received next.
+        """[(type, request id, payload)] of the messages that are complete now that `data` has been received.
 
-        Raises ValueError for what no daemon sends.
+        Raises ValueError for bytes that no daemon sends.
         """
         data = self._data + data
         messages = []
@@ -57,7 +57,7 @@ class ReplyReader(object):
         while begin <= len(data):
             kind, request_id, _, length = _HEADER.unpack_from(data, start)
             if kind > DIRECTORY_PART or length > _MAX_REPLY_BYTES:
-                raise ValueError('sent what is no message: type %d, %d bytes' % (kind, length))
+                raise ValueError('sent bytes that are no message: type %d, %d bytes' % (kind, length))
             end = begin + length
             if end > len(data):
                 break
@@ -68,18 +68,18 @@ class ReplyReader(object):
 
 
 class Link(object):
-    """The socket, the matching of replies to requests, and events that have come between them."""
+    """A connection to xenstored: it matches replies to requests and keeps the events that come between replies."""
 
     def __init__(self, timeout_s):
         self.timeout_s = timeout_s
         self._reader = ReplyReader()
-        self._messages = []  # received and not looked at
+        self._messages = []  # received, but not looked at yet
         self._sent_id = self._answered_id = 0
         self._events = []
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            # Not settimeout(): where a queue is full, and OCaml's takes two, it fails at once instead of waiting.
-            # None at all would be for ever.
+            # With settimeout(), connect() would fail at once if the daemon's queue is full, and OCaml's holds two clients.
+            # Without a limit it would wait for ever.
             timeout = struct.pack('ll', int(timeout_s), max(int(timeout_s % 1 * 1000000), 1))
             self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeout)
             self._socket.connect(paths.locate(paths.XENSTORE_SOCKET))
@@ -96,18 +96,18 @@ class Link(object):
             self._socket = None
 
     def fail(self, reason):
-        """Close the connection, on which nothing can be trusted any more; returns the error to raise."""
+        """Close the connection, which cannot be trusted any more, and return the error to raise."""
         self.close()
         return errors.RetryableError('xenstored %s' % reason)
 
     def exchange(self, kind, transaction_id, payloads):
-        """For each payload, sent as a request of this kind: the payload of the reply, bytes, or the name of an error, text."""
+        """Send each payload as a request of this kind.  Returns, for each, the reply's payload (bytes) or an error's name (text)."""
         return [reply for replies in self.stream(kind, transaction_id, payloads) for reply in replies]
 
     def stream(self, kind, transaction_id, payloads):
-        """An iterator of what exchange() returns, in lists.  Nothing else can be asked before the last one has been taken.
+        """The result of exchange() as an iterator of lists.  Until the last list has been taken, nothing else can be sent.
 
-        While a list is looked at, the daemon has the next requests to go on with.
+        While the caller works on one list, the daemon already has the requests of the next one.
         """
         ends_at = compat.monotonic_s() + self.timeout_s
         batches = _cut(payloads) + [[]]
@@ -127,7 +127,7 @@ class Link(object):
             data = data[self._wait_for('send', data, ends_at):]
 
     def _receive_replies(self, kind, count, ends_at):
-        """What exchange() returns, of the next `count` requests."""
+        """The result of exchange() for the next `count` requests."""
         replies = []
         while len(replies) < count:
             if replies and not self._messages:
@@ -154,7 +154,7 @@ class Link(object):
                 return None
             (kind, _, payload), = messages
             if kind != WATCH_EVENT:
-                raise self.fail('answered what nobody had asked')
+                raise self.fail('sent a reply without a request')
             self._keep_event(payload)
         return self._events.pop(0)
 
@@ -167,7 +167,7 @@ class Link(object):
             self._events.append(event)
 
     def _receive(self, count, ends_at):
-        """The next messages, at least one and at most `count`; none when the time is up."""
+        """The next messages: at least one and at most `count`, or none if the time is up."""
         while not self._messages:
             data = self._wait_for('recv', _RECEIVE_BYTES, ends_at)
             if data is None:
@@ -182,7 +182,7 @@ class Link(object):
         return messages
 
     def _wait_for(self, operation, argument, ends_at):
-        """What the socket's operation returns; when the time is up, None for recv."""
+        """The result of a socket's operation; if the time is up, None for recv and errors.RetryableError for send."""
         while True:
             if self._socket is None:
                 raise errors.RetryableError('the connection to xenstored is closed')
@@ -192,7 +192,7 @@ class Link(object):
             except EnvironmentError as error:
                 if error.errno == errno.EINTR:  # Python 2 does not resume after a signal
                     continue
-                # With a timeout of 0 nothing is waited for, and the error is another one.
+                # With a timeout of 0 the socket does not wait at all, and the error is EAGAIN.
                 if not isinstance(error, _socket.timeout) and error.errno != errno.EAGAIN:
                     raise self.fail('has gone: %s' % compat.to_text(error))
             if operation == 'recv':
@@ -201,7 +201,7 @@ class Link(object):
 
 
 def _cut(payloads):
-    """Lists of payloads to send at once."""
+    """The payloads as lists that are sent at once."""
     longest_bytes = max(map(len, payloads)) if payloads else 0
     count = _BATCH if longest_bytes * _BATCH <= _BATCH_BYTES else _BATCH_BYTES // MAX_PAYLOAD_BYTES
     return [payloads[start:start + count] for start in range(0, len(payloads), count)]
