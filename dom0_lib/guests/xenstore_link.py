@@ -101,7 +101,7 @@ class Link(object):
         return errors.RetryableError('xenstored %s' % reason)
 
     def exchange(self, kind, transaction_id, payloads):
-        """Send each payload as a request of this kind.  Returns, for each, the reply's payload (bytes) or an error's name (text)."""
+        """Send each payload as a request of this kind.  Returns for each the reply's payload (bytes) or an error's name (text)."""
         return [reply for replies in self.stream(kind, transaction_id, payloads) for reply in replies]
 
     def stream(self, kind, transaction_id, payloads):

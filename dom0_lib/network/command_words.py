@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words that may follow a command: each must be known by its whole text.  What nobody listed is refused."""
+"""The words that may follow a command.  Each must be on a list, by its whole text; all others are refused."""
 
 from __future__ import absolute_import, division
 
@@ -13,15 +13,15 @@ _DEVICE_MAX = 15
 
 
 class Refused(Exception):
-    """A word, or a line of input, that is not on the list; the text shows it."""
+    """A word, or a line of input, is not on the list; the message shows it."""
 
 
 class Words(object):
     """
-    flags       words that stand by themselves
-    valued      {word: check of its value}; the value is the next word, or follows a `=` where the word begins with `--`
-    optional    the same, where the next word is a value only if it passes the check
-    free        check of every other word, of which there are at most `free_max`; none may begin with `-` but `-` itself
+    flags       words without a value
+    valued      {word: check of its value}; the value is the next word, or follows a `=` if the word begins with `--`
+    optional    the same for optional values: the next word is the value if it passes the check
+    free        check of every other word; at most `free_max` of them may come, and only `-` itself may begin with `-`
     """
 
     def __init__(self, flags=(), valued=None, optional=None, free=None, free_max=0):
@@ -32,7 +32,7 @@ class Words(object):
         self._free_max = free_max
 
     def check(self, words):
-        """The free words.  Raises Refused."""
+        """Check all words and return the free ones.  Raises Refused."""
         free = []
         left = list(reversed(words))
         while left:
@@ -61,7 +61,7 @@ class Words(object):
 
 
 def one_of(*texts):
-    """The check for a fixed choice."""
+    """A check that takes these texts."""
     return frozenset(texts).__contains__
 
 
@@ -70,25 +70,25 @@ def is_number(text):
 
 
 def is_name(text):
-    """Of a set, a namespace, a zone: a file could be made of it, so it has no slash and does not begin with a dot."""
+    """Whether `text` can name a set, a namespace or a zone.  A program may use it as a file name: no slash, no leading dot."""
     return 0 < len(text) <= 255 and _NAME.issuperset(text) and text[0] not in '.-'
 
 
 def is_name_list(text):
-    """Names with commas between."""
+    """Whether `text` is a list of names, with commas between them."""
     return all(is_name(name) for name in text.split(','))
 
 
 def is_device(text):
-    """Of a network device or a bridge."""
+    """Whether `text` can name a network device or a bridge."""
     return len(text) <= _DEVICE_MAX and is_name(text)
 
 
 def is_address(text):
-    """An IP or MAC address, or a network with its prefix length."""
+    """Whether `text` looks like an IP or MAC address, or like a network with its prefix length."""
     return 0 < len(text) <= 64 and _ADDRESS.issuperset(text) and text[0] != '/' and text.count('/') <= 1 and '//' not in text
 
 
 def is_any(text):
-    """Where a command reads no more than text: it is printable already, and must not look like an option."""
+    """Whether `text`, which is printable, does not look like an option; for words that a command reads as mere text."""
     return text[:1] != '-'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dom0's bridges, ports and links configured, and its packet filter tables read and restored: programs that xenhost.py runs."""
+"""Configuration of dom0's bridges, ports, links and packet filter tables, by the programs that xenhost.py runs."""
 
 from __future__ import absolute_import, division
 
@@ -19,7 +19,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def configure(_session_ref, args):
-    """The output of a command of network_commands.
+    """Run a command of network_commands and return its output.
 
     args: [name of the command, argument list of the program]
     Raises errors.CommandFailed, which for ip_link_get_dev means that there is no such device.
@@ -50,4 +50,4 @@ def _check(argument, argv, data):
         net_filters.check(argv, data)
     except command_words.Refused as refused:
         shown = ''.join(c for c in str(refused) if ' ' <= c <= '~')[:_SHOWN_CHARACTERS]
-        raise errors.ArgumentError(argument, 'has what is not allowed: %s' % shown)
+        raise errors.ArgumentError(argument, 'has a word that is not allowed: %s' % shown)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that neutron may have run in dom0, and what may follow each: one table.
+"""The commands that neutron may run in dom0, with the words that may follow each: one table.
 
-The commands are those of os-xenapi's netwrap; what follows is what neutron's agents send (ip_lib, ovs_lib, iptables_manager,
-ipset_manager, ip_conntrack).  All of it runs as root, so nothing here may name a file, a program or another server:
+The commands are those of os-xenapi's netwrap, with the words that neutron's agents send (ip_lib, ovs_lib, iptables_manager,
+ipset_manager, ip_conntrack).  All commands run as root, so no word may name a file, a program or another server.  The dangers:
 
-    ip              has batch files, and `netns exec` and `vrf exec` run programs; it takes any beginning of a word for the word
-    sysctl          reads files; outside net.* lie kernel.core_pattern and kernel.modprobe, which name programs
-    iptables-*      --modprobe names a program, on the command line and in each line of input; a last word is a file
+    ip              batch files; `netns exec` and `vrf exec` run programs; ip reads the beginning of a word as the whole word
+    sysctl          reads files; outside net.* are kernel.core_pattern and kernel.modprobe, which name programs
+    iptables-*      --modprobe names a program, on the command line and in each line of input; the last word may name a file
     ipset           -file
-    ovs-*           --log-file, --unixctl, --private-key and so on; --db and what has a colon are servers; a database's
-                    columns hold paths, and punix: removes a file to make its socket
+    ovs-*           --log-file, --unixctl, --private-key and so on; --db and words with a colon name servers; columns of the
+                    database hold paths, and punix: removes a file to make its socket
     ovsdb-client    monitor never ends
     conntrack       -E never ends
 """
@@ -19,7 +19,7 @@ from __future__ import absolute_import, division
 from dom0_lib import text_checks
 from dom0_lib.network import command_words
 
-# fgets() of 10,240 in iptables-restore and 1,024 in ipset: what is beyond would be read as a line of its own.
+# iptables-restore and ipset read lines with fgets() of 10,240 and 1,024 bytes: they would read the rest as a line of its own.
 _RULE_MAX = 8192
 _SET_LINE_MAX = 1000
 _SYSCTL_VALUE = frozenset(text_checks.LETTERS_AND_DIGITS + u' .,:-')
@@ -31,7 +31,7 @@ _NUMBER, _NAME = command_words.is_number, command_words.is_name
 
 
 def check(argv, input_data):
-    """Raises command_words.Refused unless `argv`, a list of printable texts, with this input is allowed."""
+    """Raises command_words.Refused unless `argv`, a list of printable texts, is allowed with this input."""
     if argv[0] not in _FILTERS:
         raise command_words.Refused(argv[0])
     _FILTERS[argv[0]](argv[1:], input_data)
@@ -133,7 +133,10 @@ def _check_sysctl(argv, _input_data):
 
 
 def _is_net_setting(text):
-    """`net.a.b`, or `net.a.b=value`.  A slash stands for a dot in a device's name; sysctl makes `../` of `.//` or `/./`."""
+    """Whether `text` is `net.a.b` or `net.a.b=value`.
+
+    A slash stands for a dot in a device's name; of `.//` and `/./` sysctl would make `../`.
+    """
     key, _, value = text.partition('=')
     parts = key.split('.')
     return (parts[0] == 'net' and len(parts) > 1 and all(_NAME(piece) for part in parts for piece in part.split('/'))
@@ -146,9 +149,9 @@ _RULES_RESTORE = command_words.Words(
     flags=('-n', '--noflush', '-c', '--counters', '-v', '--verbose', '--test'),
     valued={'-W': _NUMBER, '--wait-interval': _NUMBER, '-T': _RULES_TABLE, '--table': _RULES_TABLE},
     optional={'-w': _NUMBER, '--wait': _NUMBER})
-# Single letters that a rule may hold; of the others -M names a program, and -t has no place in input.
+# Single letters that a rule may hold.  Not among them: -M, which names a program, and -t, which has no place in the input.
 _RULE_LETTERS = frozenset('ADIRNXFPZECsdpiojgmfcnvw46')
-# Long options that a rule must not hold.  getopt_long() takes any beginning of them.
+# Long options that a rule must not hold, nor any beginning of them, which getopt_long() would take for the whole.
 _RULE_OPTIONS_REFUSED = ('modprobe', 'table', 'object-pinned', 'l7dir')
 _QUOTES = '"\'\\'
 
@@ -160,7 +163,7 @@ def _check_rules_save(argv, _input_data):
 def _check_rules_restore(argv, input_data):
     _RULES_RESTORE.check(argv)
     for line in _split_input(input_data, _RULE_MAX):
-        # What is a word depends on quotes, whose rules differ from version to version: no reading of them may find an option.
+        # Quotes decide where words end, and their rules differ between versions: no way to read them may find an option.
         joined, parted = line, line
         for quote in _QUOTES:
             joined, parted = joined.replace(quote, ''), parted.replace(quote, ' ')
@@ -252,13 +255,13 @@ _VSCTL_COMMANDS = frozenset([
     'list-ports', 'add-port', 'add-bond', 'del-port', 'port-to-br', 'list-ifaces', 'iface-to-br', 'get-controller',
     'set-controller', 'del-controller', 'get-manager', 'set-manager', 'del-manager', 'get-fail-mode', 'set-fail-mode',
     'del-fail-mode'])
-# In any word, - being _: paths, sockets of this machine, columns that name files or are arguments of other programs; and escapes,
-# by which a quoted value could spell any of them.
+# Refused in any word, after each - has become _: paths, local sockets, columns that name files or hold arguments of other programs;
+# and escapes, by which a quoted value could spell any of these.
 _VSCTL_PARTS_REFUSED = ('/', '\\', 'unix:', 'dpdk', 'vhost', 'private_key', 'certificate', 'ca_cert')
 
 
 def _check_vsctl(argv, _input_data):
-    """One command, or several that `--` parts; options come before the command that they are for."""
+    """Check one command, or several with `--` between them; options come before their command."""
     commands = [[]]
     for word in argv:
         if word == '--':
@@ -289,7 +292,7 @@ def _is_flow_or_stdin(text):
     return text == '-' or _FLOW(text)
 
 
-# What may follow the bridge: never a file.
+# The check of the words after the bridge, which never name a file.
 _OFCTL_COMMANDS = {
     'show': _NOTHING, 'dump-tables': _NOTHING, 'dump-ports': _NAME, 'dump-ports-desc': _NAME, 'dump-flows': _FLOW,
     'dump-aggregate': _FLOW, 'add-flow': _is_flow_or_stdin, 'add-flows': _STDIN, 'replace-flows': _STDIN,

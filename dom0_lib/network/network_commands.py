@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of network_config: what each takes, and what it runs.
+"""The commands of network_config, each with its arguments and the program that it runs.
 
-A name is never an option, a keyword of ip or a separator of ovs-vsctl: it begins with a letter, a digit or _, and stands where
-only a name is read.
+A name is never read as an option, a keyword of ip or a separator of ovs-vsctl: it begins with a letter, a digit or _, and stands
+where the program expects a name.
 """
 
 from __future__ import absolute_import, division
@@ -14,13 +14,13 @@ from dom0_lib.network import command_words
 
 _MAX_TEXT_LENGTH = 255
 _TEXT_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'_-.:@+')
-# Bridge forward delay, in seconds.
-_MAX_DELAY = 30
+# The forward delay of a bridge.
+_MAX_DELAY_S = 30
 
 
 def _check_name(value):
     if not command_words.is_device(value):
-        raise ValueError('needs the name of an interface: at most 15 letters, digits, "_", "-", ".", no "-" or "." first')
+        raise ValueError('needs the name of an interface: at most 15 letters, digits, "_", "-", ".", not beginning with "-" or "."')
 
 
 def _check_key(value):
@@ -29,7 +29,7 @@ def _check_key(value):
 
 
 def _check_value(value):
-    # ovs-vsctl reads these as text wherever they stand behind a `=`; a comma, a quote or a bracket it would not.
+    # ovs-vsctl reads these characters after a `=` as text, but not commas, quotes or brackets.
     if not 0 < len(value) <= _MAX_TEXT_LENGTH or not _TEXT_CHARACTERS.issuperset(value):
         raise ValueError('needs letters, digits, "_", "-", ".", ":", "@", "+"')
 
@@ -41,9 +41,9 @@ def _check_mac(value):
 
 
 def _check_delay(value):
-    delay = text_checks.to_number(value, 2)
-    if delay is None or delay > _MAX_DELAY:
-        raise ValueError('needs a number of seconds from 0 to %d' % _MAX_DELAY)
+    delay_s = text_checks.to_number(value, 2)
+    if delay_s is None or delay_s > _MAX_DELAY_S:
+        raise ValueError('needs a number of seconds from 0 to %d' % _MAX_DELAY_S)
 
 
 def _one_of(*choices):
@@ -59,10 +59,10 @@ _CHECKS.update((name, _check_name) for name in (
     'bridge', 'bridge_name', 'port', 'port_name', 'peer_port_name', 'interface', 'interface_name', 'device_name', 'dev1_name',
     'dev2_name'))
 
-# ovs-vsctl waits for ovs-vswitchd, without a limit unless it is given one.
+# Without --timeout ovs-vsctl would wait for ovs-vswitchd without a limit.
 _OVS = 'ovs-vsctl --timeout=30 -- '
 _OVS_PORT = _OVS + '--if-exists del-port {0} -- add-port {1} {0}'
-# {name} is an argument.
+# {name} stands for an argument.
 _TEMPLATES = {
     'ovs_create_port': _OVS_PORT.format('{port}', '{bridge}') + (
         ' -- set Interface {port} external_ids:iface-id={iface-id} external_ids:iface-status={status}'
@@ -72,7 +72,7 @@ _TEMPLATES = {
     'ovs_del_br': _OVS + '--if-exists del-br {bridge_name}',
     'ovs_add_patch_port': _OVS_PORT.format('{port_name}', '{bridge_name}') + (
         ' -- set Interface {port_name} type=patch options:peer={peer_port_name}'),
-    # (sic) is how callers spell it
+    # extneral_id is the callers' spelling
     'ovs_set_if_external_id': _OVS + 'set Interface {interface} external_ids:{extneral_id}={value}',
     'ip_link_add_veth_pair': 'ip link add name {dev1_name} type veth peer name {dev2_name}',
     'ip_link_get_dev': 'ip link show dev {device_name}',
@@ -95,18 +95,18 @@ COMMANDS = frozenset(_TEMPLATES)
 
 
 def list_arguments(command):
-    """The names of what a command takes."""
+    """The names of a command's arguments."""
     names = [part.partition('}')[0] for part in _TEMPLATES[command].split('{')[1:]]
     return sorted(set(names))
 
 
 def _check_call(value):
-    """[command, argument list of the program] of {'cmd': command, 'args': {name: text}}; what it does not take is ignored."""
+    """[command, argument list of the program] for {'cmd': command, 'args': {name: text}}; unknown arguments are ignored."""
     if not isinstance(value, dict) or not isinstance(value.get(u'args'), dict):
-        raise ValueError("needs a map of 'cmd' and 'args', which is a map")
+        raise ValueError("needs a map with 'cmd', and with 'args', itself a map")
     command, given = value.get(u'cmd'), value[u'args']
     if not isinstance(command, compat.text_type) or command not in COMMANDS:
-        raise ValueError("has as its 'cmd' none of %s" % ', '.join(sorted(COMMANDS)))
+        raise ValueError("needs as its 'cmd' one of %s" % ', '.join(sorted(COMMANDS)))
     texts = {}
     for name in list_arguments(command):
         text = given.get(name)
@@ -115,7 +115,7 @@ def _check_call(value):
         try:
             (_OPTIONS[command] if name == 'option' else _CHECKS[name])(text)
         except ValueError as error:
-            raise ValueError("has in 'args' a wrong '%s', which %s" % (name, error))
+            raise ValueError("has a wrong '%s' in 'args': it %s" % (name, error))
         texts[name] = text
     return [command, [word.format(**texts) for word in _TEMPLATES[command].split(' ')]]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of commands for dom0's network, and of their input; see dom0_lib.call.binding for what a kind is."""
+"""The kinds of arguments for dom0's network: commands and their input; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
@@ -7,7 +7,7 @@ from dom0_lib import compat
 from dom0_lib import text_checks
 from dom0_lib.call import binding
 
-# XAPI lets 128 KiB arrive; this is what a caller may make of them.
+# XAPI lets 128 KiB arrive, which may inflate to this many bytes.
 _MAX_INFLATED_BYTES = 8 << 20
 
 
@@ -34,21 +34,21 @@ def _check_program_input(value):
 def _check_deflated_input(value):
     import binascii
     import zlib
-    mark = b'.'  # left over if the stream before it is whole: Python 2 has no other way to know
+    mark = b'.'  # stays unused if the stream before it is complete; Python 2 has no other sign of that
     inflater = zlib.decompressobj()
     try:
         data = inflater.decompress(binascii.a2b_base64(text_checks.require(value).encode('ascii')) + mark, _MAX_INFLATED_BYTES + 1)
     except (zlib.error, binascii.Error, UnicodeError):
-        raise ValueError('needs what zlib has deflated, in base64')
+        raise ValueError('needs data that zlib has deflated, in base64')
     if len(data) > _MAX_INFLATED_BYTES:
         raise ValueError('inflates to more than %d bytes' % _MAX_INFLATED_BYTES)
     if inflater.unused_data != mark:
-        raise ValueError('needs what zlib has deflated, in base64')
+        raise ValueError('needs data that zlib has deflated, in base64')
     return data
 
 
 COMMAND = binding.Kind(_check_command, structured=True)
 PROGRAM_INPUT = binding.Kind(_check_program_input, structured=True)
 DEFLATED_INPUT = binding.Kind(_check_deflated_input)
-# The same as it stands: nova does not make JSON of it.
+# Like PROGRAM_INPUT, but a plain call passes the text itself, not JSON: nova does so.
 PROGRAM_TEXT = binding.Kind(PROGRAM_INPUT.check)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that neutron's agents, which run in a guest, need run in dom0."""
+"""Commands that run in dom0 for neutron's agents, which themselves run in a guest."""
 
 from __future__ import absolute_import, division
 
@@ -12,7 +12,7 @@ from dom0_lib.network import command_words
 from dom0_lib.network import net_filters
 from dom0_lib.system import proc
 
-# neutron compares the whole message with these, and makes exit codes of rootwrap's of them (xenapi_root_helper.py).
+# neutron compares the whole message with these texts and turns them into exit codes of rootwrap (xenapi_root_helper.py).
 _UNAUTHORIZED = 'Unauthorized command'
 _NOT_FOUND = 'Executable not found'
 _MAX_OUTPUT_BYTES = 4 << 20
@@ -22,9 +22,9 @@ def run_command(_session_ref, cmd, cmd_input):
     """Run a command if dom0_lib.network.net_filters and the settings of this host allow it.
 
     cmd: list of printable texts; cmd_input: bytes for its stdin, or None
-    Returns {'returncode': int, 'out': text, 'err': text}: an exit status is no error.  In the texts a byte that is not part of
-    UTF-8 is U+DC00 and its value.
-    Raises errors.Denied; errors.CommandNotFound; errors.CommandFailed after the deadline, and for more output than 4 MiB.
+    Returns {'returncode': int, 'out': text, 'err': text}, also for an exit status other than 0.  In the texts, a byte that is not
+    valid UTF-8 becomes U+DC00 plus its value.
+    Raises errors.Denied; errors.CommandNotFound; errors.CommandFailed after the deadline and for more than 4 MiB of output.
     """
     host_settings = settings.load()
     try:

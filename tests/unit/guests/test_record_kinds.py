@@ -27,7 +27,7 @@ def test_taken(kind, value, checked):
 @pytest.mark.parametrize('kind, value, reason', [
     (kind, value, reason) for kind, cases in (
         (record_kinds.PATH, [(u'', 'is empty')] + BAD_PATHS + NO_TEXTS), (record_kinds.DIRECTORY, BAD_PATHS + NO_TEXTS),
-        (record_kinds.VALUE, [(u'x' * 2049, 'has 2049 bytes'), (u'\xe9' * 1025, '2048 at most')] + NO_TEXTS),
+        (record_kinds.VALUE, [(u'x' * 2049, 'has 2049 bytes'), (u'\xe9' * 1025, 'holds at most 2048')] + NO_TEXTS),
         (record_kinds.TRUTH, [(value, 'needs True or False') for value in (u'', u'yes', u'1', u'None', u' True', 1, 0, [], {})]))
     for value, reason in cases])
 def test_refused(kind, value, reason):

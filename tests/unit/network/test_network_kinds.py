@@ -49,7 +49,7 @@ REFUSED = {
         (text, 'has half a character') for text in (u'\ud800', u'x\udc7f', u'\udfff', u'\udc00')
     ],
     'DEFLATED_INPUT': kind_cases.NO_TEXTS + [(u'', 'is empty'), (deflate(b'x' * ((8 << 20) + 1)), 'inflates to more than 8388608 bytes')] + [
-        (text, 'needs what zlib has deflated')
+        (text, 'needs data that zlib has deflated')
         for text in (u'x', u'eNo', u'caf\xe9', u'eJw=', deflate(b'x' * 1000)[:-8], base64.b64encode(b'plain').decode('ascii'),
                      base64.b64encode(zlib.compress(b'x') + b'more').decode('ascii'))
     ],
