@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/boot/guest, where XAPI finds kernels and ramdisks of paravirtual guests; a directory, or a link to one in an SR.
+"""/boot/guest, from which XAPI takes kernels and ramdisks of paravirtual guests; a directory, or a link to one in an SR.
 
-    <uuid>              a kernel or ramdisk; a VM's record names it by its path
-    <image id>          the same content, kept for the next VM that is made of that image; mostly a uuid, too
+    <uuid>              a kernel or ramdisk; a VM's record has its path
+    <image id>          the same content, kept for the next VM from that image; usually a uuid as well
     .dom0-plugins-*/    staging directories
 
-A file gets its name when it is complete and on the disk.  Names of one content are hard links: nobody writes to these files, and
-each name stays when others are removed.
+A file gets its name after it is complete and on the disk.  Names of the same content are hard links: nobody writes to these
+files, and each name stays when others are removed.
 """
 
 from __future__ import absolute_import, division
@@ -29,7 +29,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class BootDirectory(object):
-    """/boot/guest itself, made if it is not there.  Raises errors.StorageError."""
+    """/boot/guest itself, made if it is missing.  Raises errors.StorageError."""
 
     def __init__(self):
         located = paths.locate(paths.BOOT_GUEST)
@@ -42,28 +42,28 @@ class BootDirectory(object):
                     paths.BOOT_GUEST, self.path))
 
     def stage(self, reserve_bytes):
-        """A staging.Area in it."""
+        """A staging.Area in the directory."""
         return staging.Area(self.path, reserve_bytes, paths.BOOT_GUEST)
 
     def sweep(self):
-        """Remove what dead processes were staging; returns the names of their directories."""
+        """Remove the staging directories of dead processes; returns their names."""
         with errors_here():
             return staging.sweep(self.path, recover=None)
 
     def is_staging(self, name):
-        """Whether a staging directory of this name is there: after a sweep, that of a process that lives."""
+        """Whether there is a staging directory of this name.  After a sweep, its process is alive."""
         return '/' not in name and os.path.isdir(os.path.join(self.path, name))
 
     def join(self, name):
         return os.path.join(self.path, name)
 
     def resolve(self, path):
-        """The name in this directory that a dom0 path means; None for a path that leads elsewhere."""
+        """The name in this directory that a path in dom0 leads to; None if it leads elsewhere."""
         parent, _, name = path.rpartition('/')
         return name if os.path.realpath(paths.locate(parent)) == self.path else None
 
     def has(self, name):
-        """Whether there is a file of this name.  Raises errors.StorageError for a link, or anything else that is no file."""
+        """Whether there is a file of this name.  Raises errors.StorageError for a link, a directory or a device."""
         try:
             mode = os.lstat(self.join(name)).st_mode
         except EnvironmentError as error:
@@ -71,13 +71,13 @@ class BootDirectory(object):
                 return False
             raise
         if not stat.S_ISREG(mode):
-            raise errors.StorageError('%s/%s is no file of ours: it is a link, a directory or a device' % (paths.BOOT_GUEST, name))
+            raise errors.StorageError('%s/%s is not a plain file, but a link, a directory or a device' % (paths.BOOT_GUEST, name))
         return True
 
     def publish(self, area, path, names):
-        """Give the file at `path`, complete and on the disk, names here: all of them or, on an error, none.
+        """Give the file at `path`, which is complete and on the disk, these names: all of them or, on an error, none.
 
-        A file that has a name already must have the same content: nothing is ever replaced.
+        If a name is taken, its file must have the same content: nothing is ever replaced.
         """
         made = []
         with errors_here(), termination.Shield():
@@ -93,7 +93,7 @@ class BootDirectory(object):
                 raise
 
     def _publish_as(self, area, path, name):
-        """Whether the name is new."""
+        """Give the file one name.  Returns whether the name is new."""
         try:
             os.link(path, self.join(name))
             return True
@@ -104,7 +104,7 @@ class BootDirectory(object):
             self._publish_copy(area, path, name)
             return True
         self._require_same(path, name)
-        # Its age counts from now on: a sweep would take an old one away before a VM's record names it.
+        # Make it young again: a sweep could remove an old file before the VM's record has its path.
         os.utime(self.join(name), None)
         return False
 
@@ -116,7 +116,7 @@ class BootDirectory(object):
 
     def _require_same(self, path, name):
         if not self.has(name) or not _is_same(path, self.join(name)):
-            raise errors.StorageError('%s/%s is already there with another content; remove it first' % (paths.BOOT_GUEST, name))
+            raise errors.StorageError('%s/%s already exists with other content; remove it first' % (paths.BOOT_GUEST, name))
 
 
 def errors_here():

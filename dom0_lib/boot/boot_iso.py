@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An iPXE boot ISO gets one guest's network settings.
+"""The network settings of one guest, put into an iPXE boot ISO.
 
-    read       the image's files, by our own reader: none is given its name in dom0, and no link in the image is followed
-    stage      each as a numbered file beside the image, and a list that says what it is called in the image
-    make       mkisofs writes a new image of these, bootable by ISOLINUX
-    check      our reader finds in it what it should hold
-    replace    rename: whoever looks finds the old image or the new one
+    read       iso9660 reads the files of the image; no file gets its own name in dom0, and no link in the image is followed
+    stage      each file becomes a numbered file beside the image, and a list has its path in the image
+    make       mkisofs writes a new image of these files, bootable by ISOLINUX
+    check      iso9660 finds the expected files in the new image, and no others
+    replace    by a rename: at every moment there is either the old image or the new one
 """
 
 from __future__ import absolute_import, division
@@ -28,12 +28,12 @@ from dom0_lib.system import sparse_file
 from dom0_lib.toolstack import task_watch
 
 _DIRECTORY = 'iso'
-# Of an ISOLINUX image that boots iPXE, all at its top.
+# Files at the top of an ISOLINUX image that boots iPXE.
 _LOADER, _KERNEL, _CATALOG = b'isolinux.bin', b'ipxe.krn', b'boot.cat'
 _LOADER_SETTINGS, _NETWORK_SETTINGS = b'isolinux.cfg', b'netcfg.ipxe'
 _PIECE_BYTES = 1 << 20
 _MAKE_DEADLINE_S = 1800
-# What a new image may have beyond the content: directories, tables, padding.
+# A new image may have this many bytes beside its files: directories, tables, padding.
 _OVERHEAD_BYTES = 16 << 20
 _LIST, _IMAGE = 'list', 'image'
 
@@ -45,7 +45,7 @@ LABEL ipxe
  KERNEL ipxe.krn
  INITRD netcfg.ipxe
 """
-# chain returns when the menu is left; a guest that finds none boots from its disk.
+# chain returns when the user leaves the menu; without a menu the guest boots from its disk.
 _NETWORK_SCRIPT = u"""\
 #!ipxe
 imgfree
@@ -109,7 +109,7 @@ def _open(path):
 
 
 def _choose(image):
-    """The files that the new image takes over: all but those that are written anew."""
+    """The files that the new image takes over: all except those that are written anew."""
     for needed in (_LOADER, _KERNEL):
         if _find(image.files, needed) is None:
             raise errors.InvalidImage('the image has no %s at its top: it is no iPXE ISO for ISOLINUX' % needed.decode('ascii'))
@@ -121,7 +121,7 @@ def _choose(image):
 
 
 def _find(files, path):
-    """The path of a file as the image spells it; ISOLINUX does not care for case."""
+    """The path of a file in the image's own spelling; like ISOLINUX, ignore case."""
     for entry in files:
         if entry.path.lower() == path:
             return entry.path
@@ -129,7 +129,7 @@ def _find(files, path):
 
 
 def _stage(area, image, kept, written, watch):
-    """Write the content into numbered files, and the list: `<path in the image>=<path in dom0>` a line."""
+    """Write the content into numbered files, and a list with a line `<path in the image>=<path in dom0>` for each."""
     total_bytes = sum(entry.size_bytes for entry in kept) or 1
     lines, done_bytes = [], 0
     for number, entry in enumerate(kept):
@@ -148,7 +148,7 @@ def _stage(area, image, kept, written, watch):
 
 
 def _graft(path, staged):
-    # A backslash takes the meaning of the next character away.  With / at its beginning no name is an option.
+    # A backslash quotes the next character.  With / at the beginning no name is read as an option.
     return b'/%s=%s\n' % (path.replace(b'\\', b'\\\\').replace(b'=', b'\\='), staged.encode('ascii'))
 
 
@@ -171,26 +171,26 @@ def _printable(data):
 
 
 def _check(path, expected):
-    """Raises errors.StorageError unless the new image has these files, {path: size}, and nothing else."""
+    """Raises errors.StorageError unless the new image has exactly these files, {path: size}."""
     with open(path, 'rb') as source:
         found = dict((entry.path, entry.size_bytes) for entry in iso9660.Image(source).files)
         size_bytes = os.fstat(source.fileno()).st_size
     found.pop(_CATALOG, None)
     if found != expected:
         wrong = sorted(set(found.items()) ^ set(expected.items()))
-        raise errors.StorageError('the new image is not what it should be, for example at %s' % _printable(wrong[0][0]))
+        raise errors.StorageError('mkisofs made an image with wrong files, for example %s' % _printable(wrong[0][0]))
     if size_bytes > sum(expected.values()) + _OVERHEAD_BYTES + len(expected) * iso9660.SECTOR_BYTES:
-        raise errors.StorageError('the new image has %d bytes, far more than its files' % size_bytes)
+        raise errors.StorageError('mkisofs made an image of %d bytes, far more than its files have' % size_bytes)
 
 
 def _replace(new_path, path, source):
-    """Give the new image the name of the old one, which `source` has open."""
+    """Give the new image the name of the old one, which is open as `source`."""
     with os_errors.StorageErrors('cannot replace the ISO'), termination.Shield():
         old = os.fstat(source.fileno())
         if not os.path.samestat(old, os.lstat(path)):
             raise errors.StorageError('the ISO was replaced while its settings were changed')
         new = os.stat(new_path)
-        # Not if they are the same: an NFS server that knows no root refuses even that.
+        # Only if they differ: an NFS server that squashes root refuses even a chown to the same owner.
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
             os.chown(new_path, old.st_uid, old.st_gid)
         os.chmod(new_path, stat.S_IMODE(old.st_mode))

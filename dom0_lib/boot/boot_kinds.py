@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of kernel.py, partition_utils.py and ipxe.py; see dom0_lib.call.kinds for what a kind is."""
+"""The kinds of arguments of kernel.py and ipxe.py; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
@@ -13,9 +13,9 @@ from dom0_lib.call import kinds
 _MAX_COUNT_DIGITS = 15
 _MAX_AGE_S = 10 * 365 * 24 * 3600
 _MAX_URL = 1000
-# What iPXE can fetch from.
+# iPXE can fetch by these protocols.
 _BOOT_SCHEMES = ('http', 'https', 'ftp', 'tftp', 'nfs')
-# nova's setting for it holds a name, "and optionally path".
+# nova's setting for this program holds a name, "and optionally path".
 _ISO_MAKERS = ('mkisofs', 'genisoimage', 'xorrisofs')
 _PROGRAM_DIRECTORIES = ('/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin')
 
@@ -74,7 +74,7 @@ def _parse_ipv4(value):
 
 
 def _check_boot_url(value):
-    """Text that is one word of an iPXE script, whatever it is: a space would begin another, a line's end another command."""
+    """Require one word of an iPXE script: a space would begin another word, a newline another command."""
     if not isinstance(value, compat.text_type) or value.partition(u'://')[0] not in _BOOT_SCHEMES:
         raise ValueError('needs a URL that begins with one of %s' % ', '.join(scheme + '://' for scheme in _BOOT_SCHEMES))
     if len(value) > _MAX_URL or not all(u'!' <= c <= u'~' for c in value):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels and ramdisks of paravirtual guests, which XAPI starts from files of dom0."""
+"""Kernels and ramdisks of paravirtual guests, which XAPI starts from files in dom0."""
 
 from __future__ import absolute_import, division
 
@@ -24,15 +24,15 @@ from dom0_lib.toolstack import xapi
 
 _STAGED = 'kernel'
 _PIECE_BYTES = 1 << 20
-# A next call that cleans up after a dead one does not wait for its disk; a sweep does.
+# A copy that cleans up after a dead call does not wait for a busy disk; a sweep does.
 _NO_WAIT_S = 0
 
 
 def copy_vdi(session_ref, vdi_ref, size_bytes, cached_image, task):
     """Copy the first `size_bytes` bytes of a VDI to /boot/guest/<its uuid>, and return that path.
 
-    cached_image: the same content also gets this name, for create(); or None
-    Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and what xapi.Errors raises.
+    cached_image: a second name for the same content, for create(); or None
+    Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and the errors of xapi.Errors.
     """
     host_settings = settings.load()
     directory = boot_directory.BootDirectory()
@@ -52,7 +52,7 @@ def _copy(device, area, size_bytes, watch):
         if size_bytes > disk.size_bytes:
             raise errors.ArgumentError('image-size', 'the disk has only %d bytes (got %d)' % (disk.size_bytes, size_bytes))
         target = area.create(_STAGED, size_bytes)
-        # One buffer for all: a new megabyte at each turn costs a third of the time.
+        # One buffer for all pieces: to allocate a megabyte for each would cost a third of the time.
         piece = memoryview(bytearray(min(_PIECE_BYTES, size_bytes)))
         position = 0
         while position < size_bytes:
@@ -72,7 +72,7 @@ def _dom0_path(name):
 
 
 def create(session_ref, cached_image, new_image_uuid):
-    """Give a kernel or ramdisk that is in the cache one more name, and return its path; '' if it is not in the cache.
+    """Give a cached kernel or ramdisk one more name and return its path; '' if it is not in the cache.
 
     Raises errors.StorageError.
     """
@@ -87,9 +87,9 @@ def create(session_ref, cached_image, new_image_uuid):
 
 
 def remove(session_ref, kernel_file, ramdisk_file):
-    """Remove a kernel and a ramdisk, each a path as a VM's record has it, or None; what is not there is removed already.
+    """Remove a kernel and a ramdisk, each a path from a VM's record, or None; it is no error if they do not exist.
 
-    Raises errors.ArgumentError for a path that leads out of /boot/guest, errors.StorageError for what is no file.
+    Raises errors.ArgumentError for a path that leads out of /boot/guest, errors.StorageError for a path of no plain file.
     """
     directory = boot_directory.BootDirectory()
     names = []
@@ -130,7 +130,7 @@ def sweep(session_ref, remove, grace_s, keep):
     staged, unplugged, stuck = _clean(session_ref, directory, settings.load().detach_wait_s)
     with boot_directory.errors_here():
         files = _list_files(directory)
-    # After the files: whatever got its name in a record until now is seen.
+    # List the VMs after the files: a file that a VM's record got meanwhile then counts as used.
     used = _list_used(session_ref)
     unused, kept, removed = [], [], []
     for name, status in sorted(files.items()):
@@ -164,12 +164,12 @@ def _why_kept(name, status, files, used, keep, grace_s):
 
 
 def _age_s(status):
-    # A new name changes the inode's time alone.
+    # A new name changes st_ctime alone.
     return int(time.time() - max(status.st_mtime, status.st_ctime))
 
 
 def _list_files(directory):
-    """{name: os.lstat result} of the files that are named by a uuid."""
+    """{name: os.lstat result} of the files whose names are uuids."""
     files = {}
     for name in os.listdir(directory.path):
         if text_checks.is_uuid(compat.to_text(name)):
@@ -185,14 +185,14 @@ def _list_files(directory):
 
 
 def _list_used(session_ref):
-    """The names of files that the record of any VM, template or snapshot of the pool names, wherever its path leads."""
+    """The names of all files that a VM, template or snapshot of the pool has in its record, in whatever directory."""
     with xapi.Errors("cannot list the VMs' kernels"):
-        # No query: a record that one leaves out by mistake costs a guest its kernel.
+        # All records, without a query: if a query left one out by mistake, a guest would lose its kernel.
         records = xapi.connect(session_ref).xenapi.VM.get_all_records()
     return set(record[field].rpartition('/')[2] for record in records.values() for field in ('PV_kernel', 'PV_ramdisk'))
 
 
 def _clean(session_ref, directory, wait_s):
-    """Undo what dead calls left: (staging directories, VDIs unplugged, VDIs that stay plugged)."""
+    """Clean up after dead calls.  Returns (staging directories removed, VDIs unplugged, VDIs that stay plugged)."""
     staged = directory.sweep()
     return (staged,) + vbd.sweep(session_ref, directory.is_staging, wait_s)

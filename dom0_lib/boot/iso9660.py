@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What files are in an ISO 9660 image, read as hostile: bounded, nothing followed, nothing mounted.
+"""The files in an ISO 9660 image that may be hostile: read within limits, without a mount, and no link is followed.
 
-Dom0 would mount one with the kernel's driver, which is no judge of what a tenant has made, and its links would lead into dom0.  All
-numbers are checked against the size of the image before anything is read.
+A mount would give an image made by a tenant to the kernel's driver, and links in the image would lead into dom0.  All numbers are
+checked against the size of the image before they are used to read.
 
-    sector 16 on   descriptors of 2048 bytes; the one of type 1 has the root's directory record, type 255 ends them
+    from sector 16 descriptors of 2048 bytes; the one of type 1 has the root's directory record, type 255 ends them
     record         length (0), blocks of attributes before the content (1), extent (2..6), size (10..14), flags (25),
                    interleaving (26, 27), length of the name (32), name (33...),
-                   behind it the System Use area of Rock Ridge: NM the name, PX the mode, CE more of it elsewhere
-Numbers are there twice, in both byte orders; the little-endian ones are read.  Source: ECMA-119, SUSP and RRIP 1.12.
+                   then the System Use area of Rock Ridge: NM the name, PX the mode, CE the place of more fields
+Numbers are stored twice, in both byte orders; the little-endian ones are read.  Source: ECMA-119, SUSP and RRIP 1.12.
 """
 
 from __future__ import absolute_import, division
@@ -31,7 +31,7 @@ _RECORD = struct.Struct('<x B I 4x I 11x 3B')
 _RECORD_BYTES = 33
 _DIRECTORY, _ASSOCIATED, _MORE_EXTENTS = 0x02, 0x04, 0x80
 _SELF, _PARENT = b'\0', b'\1'
-# In a name: control characters would be lines of another file's, / another directory.
+# Forbidden in a name: control characters, as a newline would begin another line of mkisofs' list, and /.
 _FORBIDDEN = frozenset(bytearray(range(32)) + b'/\x7f')
 
 
@@ -50,7 +50,7 @@ class File(object):
 class Image(object):
     """`files` [File], `left_out` [path] of links and devices, `volume_id` (bytes), `size_bytes` of the image open as `source`.
 
-    Raises errors.InvalidImage for what is no such image, errors.UnsafeImage for one that claims what it does not have.
+    Raises errors.InvalidImage if it is not such an image, errors.UnsafeImage if it refers to data that it does not have.
     """
 
     def __init__(self, source):
@@ -64,7 +64,7 @@ class Image(object):
         descriptor = self._find_descriptor()
         self.volume_id = bytes(descriptor[40:72]).rstrip(b' \0')
         if struct.unpack_from('<H', descriptor, 128)[0] != SECTOR_BYTES:
-            raise errors.InvalidImage('the image has blocks that are not of %d bytes' % SECTOR_BYTES)
+            raise errors.InvalidImage('the image has blocks of another size than %d bytes' % SECTOR_BYTES)
         root = _Record(descriptor[156:190])
         self._find_rock_ridge(root)
         self._read_tree(root)
@@ -77,7 +77,7 @@ class Image(object):
 
     def _read(self, offset, size):
         if offset + size > self.size_bytes:
-            raise errors.UnsafeImage('the image has %d bytes, and names some at %d' % (self.size_bytes, offset + size))
+            raise errors.UnsafeImage('the image has %d bytes, and refers to byte %d' % (self.size_bytes, offset + size))
         self._source.seek(offset)
         data = self._source.read(size)
         if len(data) != size:
@@ -94,10 +94,10 @@ class Image(object):
                 break
             if descriptor[:1] == b'\1':
                 return descriptor
-        raise errors.InvalidImage('this is no ISO 9660 image')
+        raise errors.InvalidImage('this is not an ISO 9660 image')
 
     def _find_rock_ridge(self, root):
-        """The root's first record says, with an SP field, that there is a System Use area, and how much of it is others'."""
+        """Read the SP field of the root's first record: it announces System Use areas, and the bytes to skip in each."""
         first = _Record(self._read(root.offset, SECTOR_BYTES))
         fields = first.system_use
         if fields[:2] == b'SP' and fields[4:6] == b'\xbe\xef' and len(fields) > 6:
@@ -114,7 +114,7 @@ class Image(object):
                 waiting.append((record_path, record, depth + 1))
 
     def _read_directory(self, path, directory):
-        """Collect the files of a directory; yields (path, record) of the directories in it."""
+        """Collect the files of a directory and yield (path, record) of the directories in it."""
         names, unfinished = set(), None
         for record in self._read_records(directory):
             if record.name in (_SELF, _PARENT) or record.flags & _ASSOCIATED:
@@ -137,7 +137,7 @@ class Image(object):
             raise errors.UnsafeImage('%s is cut off' % _show(unfinished.path))
 
     def _add_extent(self, entry, record):
-        """The File if there is more of it to come, None if it is complete."""
+        """Add an extent to a File.  Returns the File if more extents follow, None if it is complete."""
         if record.offset + record.size_bytes > self.size_bytes and record.size_bytes:
             raise errors.UnsafeImage('%s reaches beyond the end of the image' % _show(entry.path))
         if record.is_interleaved:
@@ -154,7 +154,7 @@ class Image(object):
         for offset in range(directory.offset, directory.offset + directory.size_bytes, SECTOR_BYTES):
             sector = self._read(offset, SECTOR_BYTES)
             position = 0
-            # A record lies in one sector; zeros fill the rest of it.
+            # No record crosses the end of a sector; zeros fill the rest.
             while position + _RECORD_BYTES <= SECTOR_BYTES and sector[position:position + 1] != b'\0':
                 length = ord(sector[position:position + 1])
                 self._count_entry()
@@ -167,7 +167,7 @@ class Image(object):
             raise errors.UnsafeImage('the image has more than %d files' % _MAX_ENTRIES)
 
     def _describe(self, record):
-        """(name, mode) of a record; 0 for the mode if the image does not say."""
+        """(name, mode) of a record; the mode is 0 if the image has none."""
         name, mode = b'', 0
         if self._skipped_bytes is not None:
             for signature, data in self._read_fields(record):
@@ -176,15 +176,15 @@ class Image(object):
                 elif signature == b'PX' and len(data) >= 4:
                     mode = struct.unpack_from('<I', data)[0]
                 elif signature in (b'CL', b'RE'):
-                    raise errors.InvalidImage('the image has directories that were moved for being too deep')
-        # As the kernel shows it: without the version, and in lower case.
+                    raise errors.InvalidImage('the image has directories that were moved because they were too deep')
+        # Like the kernel, drop the version and use lower case.
         name = name or record.name.partition(b';')[0].rstrip(b'.').lower()
         if not 0 < len(name) <= _MAX_NAME_BYTES or name in (b'.', b'..') or not _FORBIDDEN.isdisjoint(bytearray(name)):
-            raise errors.UnsafeImage('the image has a file with the name %s' % _show(name))
+            raise errors.UnsafeImage('the image has a file with the unsafe name %s' % _show(name))
         return name, mode
 
     def _read_fields(self, record):
-        """Yield (signature, data) of the System Use fields of a record, where they go on elsewhere as well."""
+        """Yield (signature, data) of the System Use fields of a record, including those in other places."""
         area = record.system_use[self._skipped_bytes:]
         for _ in range(_MAX_CONTINUATIONS):
             continuation = None

@@ -17,8 +17,8 @@ from dom0_lib.system import os_errors
 class Disk(object):
     """`with Disk(name) as disk:` opens the device `name`, as XAPI calls it: xvdb, sm/backend/...
 
-    path, size_bytes; fd, for the whole block.
-    is_exclusive: for writing, and refused if a file system, LVM or another program has it or a part of it in use
+    path, size_bytes; fd, open until the end of the block
+    is_exclusive: open for writing; refused if a file system, LVM or another program uses the disk or a part of it
     Raises errors.StorageError.
     """
 
@@ -46,7 +46,7 @@ class Disk(object):
 
     def _check_type(self):
         mode = os.fstat(self.fd).st_mode
-        # devtmpfs holds plain files, too, and they are nobody's disks.
+        # A plain file in /dev is no disk, except below DOM0_ROOT.
         if not stat.S_ISBLK(mode) and not (paths.are_moved() and stat.S_ISREG(mode)):
             raise errors.StorageError('%s is not a disk' % self._name)
 
@@ -58,7 +58,7 @@ class Disk(object):
         return self._file.fileno()
 
     def read_into(self, view, offset):
-        """Fill a memoryview with what is at `offset`.  Raises errors.StorageError for what cannot be read."""
+        """Fill a memoryview with the bytes from `offset` on.  Raises errors.StorageError if they cannot be read."""
         with os_errors.StorageErrors('cannot read disk %s' % self._name):
             self._file.seek(offset)
             done = 0
@@ -69,7 +69,7 @@ class Disk(object):
                 done += count
 
     def sync(self):
-        """Bring what was written to the disk."""
+        """Flush written data to the disk.  Raises errors.StorageError."""
         with os_errors.StorageErrors('cannot write disk %s' % self._name):
             os.fsync(self.fd)
 
@@ -80,9 +80,9 @@ def locate(name):
 
 
 def _open(path, is_exclusive):
-    # Of a plain file O_EXCL without O_CREAT means nothing.
+    # O_EXCL without O_CREAT has this meaning for block devices, and none for plain files.
     flags = os.O_RDWR | os.O_EXCL if is_exclusive else os.O_RDONLY
-    # Not to hang at a FIFO, nor to make a terminal ours.
+    # O_NONBLOCK: do not wait for the other end of a FIFO.  O_NOCTTY: a terminal must not become the controlling one.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         compat.keep_from_children(fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of partition_utils.py; see dom0_lib.call.binding for what a kind is."""
+"""The kinds of arguments of partition_utils.py; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
@@ -11,7 +11,7 @@ from dom0_lib.call import binding
 _MAX_WAIT_S = 3600
 _MAX_NAME = 255
 _MAX_LABEL = 16
-# What a partition table of the DOS kind can say.
+# The largest number that a DOS partition table can hold.
 _MAX_SECTOR = (1 << 32) - 1
 _DEVICE_CHARACTERS = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_.:+/')
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of a disk as a block device of its own, through the kernel's loop driver.
+"""A part of a disk as a block device of its own, through the kernel's loop driver, for programs that format a whole device.
 
-For programs that format a whole device.  The kernel makes partitions of some disks only (not of those that tapdisk serves), and
-kpartx needs the device mapper and leaves its mappings behind when it is not called again.  A loop device with LO_FLAGS_AUTOCLEAR
-goes when its last descriptor is closed, so whatever kills this process.
+The kernel makes devices for the partitions of some disks only, not of those that tapdisk serves.  kpartx needs the device mapper,
+and its mappings stay until it is called again.  A loop device with LO_FLAGS_AUTOCLEAR disappears when its last descriptor is
+closed, also if this process is killed.
 
 Layout and numbers: linux/loop.h.
 """
@@ -28,13 +28,13 @@ _SET_FD, _SET_STATUS64, _CLR_FD, _GET_FREE = 0x4c00, 0x4c04, 0x4c01, 0x4c82
 _INFO = struct.Struct('=24x QQ 12x I 64x 64x 32x 16x')
 _AUTOCLEAR = 4
 _ATTEMPTS = 20
-# udev looks at a new device and may still have it open.
+# udev probes a new device and may still have it open.
 _GONE_WAIT_S = 10
 _PAUSE_S = 0.02
 
 
 class Loop(object):
-    """`with Loop(fd, offset, size_bytes) as path:` makes a device of a part of what `fd` is open for writing to.
+    """`with Loop(fd, offset, size_bytes) as path:` makes a device of a part of the disk that is open for writing as `fd`.
 
     Raises errors.StorageError.
     """
@@ -53,7 +53,7 @@ class Loop(object):
         control_fd = os.open(block_device.locate('loop-control'), os.O_RDWR)
         try:
             for _ in range(_ATTEMPTS):
-                # Somebody else may take the free one first.
+                # Another program may take the free device first.
                 self._number = fcntl.ioctl(control_fd, _GET_FREE)
                 path = block_device.locate('loop%d' % self._number)
                 self._fd = os.open(path, os.O_RDWR)
@@ -62,7 +62,7 @@ class Loop(object):
                 os.close(self._fd)
         finally:
             os.close(control_fd)
-        raise errors.StorageError('cannot make a loop device: others took %d of them first' % _ATTEMPTS)
+        raise errors.StorageError('cannot make a loop device: %d times another program took the free one first' % _ATTEMPTS)
 
     def _bind(self):
         try:
@@ -92,10 +92,10 @@ class Loop(object):
             self._wait_until_gone()
 
     def _wait_until_gone(self):
-        """As long as the device is there it holds the disk, which then cannot be unplugged."""
+        """Wait until the loop device is gone: until then the disk is in use and cannot be unplugged."""
         ends_at = compat.monotonic_s() + _GONE_WAIT_S
         while os.path.exists(paths.locate('/sys/block/loop%d/loop' % self._number)):
             if compat.monotonic_s() > ends_at:
-                log.warning('loop%s is still in use; it goes when it is closed', self._number)
+                log.warning('loop%s is still in use; it disappears when it is closed', self._number)
                 return
             time.sleep(_PAUSE_S)

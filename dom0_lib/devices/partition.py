@@ -19,14 +19,14 @@ from dom0_lib.toolstack import task_watch
 
 _SECTOR_BYTES = 512
 _LINUX = 0x83
-# sfdisk from 2.26 on keeps the kind of table that it finds unless told another.  Older ones know one kind, and count in cylinders
-# unless told not to; 2.23 to 2.25 take a wrong number of these for an error, unless forced.
+# sfdisk since 2.26 keeps the kind of table that it finds, unless the script names one.  Older versions know only one kind and count
+# in cylinders without -uS; 2.23 to 2.25 refuse a wrong number of cylinders without --force.
 _SCRIPTED_SINCE = (2, 26)
 _NEEDS_FORCE_SINCE = (2, 23)
-# By which an old sfdisk, which ends partitions at a cylinder's end, may fall short of the disk's end.
+# An old sfdisk ends partitions at the end of a cylinder, up to this many sectors before the end of the disk.
 _CYLINDER_SECTORS = 255 * 63
 _MAX_SECTORS = 1 << 32
-# Of a DOS partition table: an entry's type, its first sector and its number of sectors.
+# A DOS partition table; of an entry its type, its first sector and its number of sectors.
 _TABLE_OFFSET, _SIGNATURE_OFFSET, _SIGNATURE = 446, 510, b'\x55\xaa'
 _ENTRY = struct.Struct('<4x B 3x II')
 _PARTITION_DEADLINE_S = 120
@@ -45,7 +45,7 @@ def make_partition(session_ref, dev, start_sector, partition_end):
         if start_sector >= disk.size_bytes // _SECTOR_BYTES:
             raise errors.ArgumentError('partition_start', 'the disk has only %d sectors (got %d)' % (
                 disk.size_bytes // _SECTOR_BYTES, start_sector))
-    # Not while we have it open for ourselves alone: sfdisk has the kernel read the new table.
+    # Close the disk first: sfdisk has the kernel read the new table, which fails while the disk is open exclusively.
     command, header = _sfdisk()
     script = '%s%d,,%x\n' % (header, start_sector, _LINUX)
     proc.run(command + [disk.path], _PARTITION_DEADLINE_S, input_data=script.encode('ascii'))
@@ -73,7 +73,7 @@ def _find_version(text):
 
 
 def _check_partition(disk, start):
-    """Raises errors.StorageError unless the first partition is what it should be: programs take a lot for a success."""
+    """Raises errors.StorageError unless the first partition is right: sfdisk may succeed and still make another one."""
     found_start, sectors, kind = _read_partition(disk, 1)
     end = found_start + sectors
     disk_end = min(disk.size_bytes // _SECTOR_BYTES, _MAX_SECTORS)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """VDIs as disks of dom0, through XAPI.
 
-    VBD.create    with a mark in other_config that names the staging directory of the process that does this
+    VBD.create    with a mark in other_config that names the staging directory of this process
     VBD.plug      the disk appears below /dev
     VBD.unplug    repeated while something, such as udev, still has the disk open
     VBD.destroy
 
-A process that was killed leaves its VBD, and no VM can be given the VDI for writing until it is unplugged.  The next call finds it
-by the mark: a VBD is dead when its staging directory is gone, and staging directories of the dead are swept first.
+A killed process leaves its VBD, and no VM can get the VDI for writing until the VBD is unplugged.  The next call sweeps the staging
+directories of dead processes, and then unplugs each VBD whose mark names a directory that does not exist.
 """
 
 from __future__ import absolute_import, division
@@ -23,7 +23,7 @@ from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
 
 _MARK = 'dom0-plugins-owner'
-# To plug a disk XAPI waits for the storage manager, which may wait for its lock.
+# When XAPI plugs a disk, it waits for the storage manager, which may wait for its lock.
 _PLUG_TIMEOUT_S = 300
 _BUSY = ('DEVICE_DETACH_REJECTED', 'DEVICE_DETACH_TIMEOUT', 'OTHER_OPERATION_IN_PROGRESS', 'VDI_IN_USE')
 _GONE = ('DEVICE_ALREADY_DETACHED', 'HANDLE_INVALID')
@@ -35,9 +35,9 @@ class Plug(object):
     """`with Plug(session_ref, vdi_ref, owner, wait_s) as name:` plugs a VDI into this dom0, read-only.
 
     name: the device below /dev; owner: the name of this process's staging directory
-    wait_s: for how long the disk may refuse to be unplugged; afterwards errors.PluginError says so, unless the block itself
-    failed: that error is kept.
-    Raises what xapi.Errors raises.
+    wait_s: how long to retry while the disk refuses to be unplugged; then errors.PluginError is raised, unless the block itself
+    has failed: its error is kept.
+    Raises the errors of xapi.Errors.
     """
 
     def __init__(self, session_ref, vdi_ref, owner, wait_s):
@@ -51,7 +51,7 @@ class Plug(object):
         _, dom0 = this_host.find_control_domain(self._session_ref)
         with xapi.Errors('cannot plug the VDI into dom0'):
             api = xapi.connect(self._session_ref, _PLUG_TIMEOUT_S).xenapi
-            with termination.Shield():  # a signal must not come between the VBD and our knowing of it
+            with termination.Shield():  # a signal must not come between the creation and the record of its reference
                 self._ref = api.VBD.create(self._describe(dom0))
                 termination.remember(self._release_after_error)
             try:
@@ -90,19 +90,20 @@ class Plug(object):
 
 
 def require_plugged(session_ref, name):
-    """Raises errors.StorageError unless the device `name` is a VDI's that is plugged into this dom0 for writing.
+    """Raises errors.StorageError unless the device `name` belongs to a VDI that is plugged into this dom0 for writing.
 
-    What XAPI has plugged for a caller is never dom0's own disk, nor one that an SR is on.
+    A disk that XAPI has plugged for a caller is neither dom0's own disk nor one that holds an SR.
     """
     records = _list(session_ref, ' and field "device"="%s"' % name)
     if not any(record['currently_attached'] and record['mode'] == 'RW' for record in records.values()):
-        raise errors.StorageError('%s is no VDI that is plugged into dom0 for writing: plug its VBD first' % name)
+        raise errors.StorageError('%s is not a VDI that is plugged into dom0 for writing: plug its VBD first' % name)
 
 
 def sweep(session_ref, is_alive, wait_s):
-    """Unplug what dead processes left plugged into this dom0: (VBDs removed, VBDs that refused), as their VDIs' references.
+    """Unplug the VDIs that dead processes left plugged into this dom0.  Returns ([VDIs unplugged], [VDIs still plugged]).
 
-    is_alive(owner): whether the process lives that made this staging directory
+    is_alive(owner): whether the process is alive that made this staging directory
+    The VDIs are returned as references.
     """
     records = _list(session_ref, '')
     removed, stuck = [], []
@@ -128,9 +129,9 @@ def _list(session_ref, condition):
 
 
 def _remove(session_ref, ref, wait_s):
-    """Unplug and destroy a VBD; it is no error if somebody else has done it."""
+    """Unplug and destroy a VBD; it is no error if that has been done already."""
     with xapi.Errors('cannot unplug the VDI from dom0'):
-        # A connection of its own: a signal may have cut a request on the other one in two.
+        # A new connection: a signal may have interrupted a request on the other one.
         api = xapi.connect(session_ref, _PLUG_TIMEOUT_S).xenapi
         faults.point('vbd.unplugging')
         _repeat(api.VBD.unplug, ref, compat.monotonic_s() + wait_s)

@@ -138,8 +138,8 @@ def test_no_maker(iso_host, made):
 @pytest.mark.parametrize("script, class_name, reason", [
     ("echo no room >&2; exit 5", "CommandFailed", "no room"),
     ("exit 0", "StorageError", "image"),
-    ("for last; do :; done; head -c 100000 /dev/zero > \"$last\"", "InvalidImage", "no ISO 9660"),
-    ("for last; do :; done; cp %(plain)s \"$last\"", "StorageError", "not what it should be"),
+    ("for last; do :; done; head -c 100000 /dev/zero > \"$last\"", "InvalidImage", "not an ISO 9660"),
+    ("for last; do :; done; cp %(plain)s \"$last\"", "StorageError", "image with wrong files"),
 ], ids=["fails", "makes nothing", "makes rubbish", "makes another"])
 def test_a_maker_that_does_not_work(iso_host, made, script, class_name, reason):
     name, _ = iso_host.add(made["rock ridge"])
@@ -194,10 +194,10 @@ def test_a_loader_that_is_a_link(iso_host, made, tmp_path):
 HUGE = struct.pack("<I", 0xfffffff0)
 HOSTILE = {
     # name: (how to break a copy of the plain image, class, words of the message)
-    "no image": (lambda path: isos.replace_bytes(path, b"\1CD001\1\0LINUX", b"\1CD002\1\0LINUX"), "InvalidImage", "no ISO 9660"),
+    "no image": (lambda path: isos.replace_bytes(path, b"\1CD001\1\0LINUX", b"\1CD002\1\0LINUX"), "InvalidImage", "not an ISO 9660"),
     "extent beyond the end": (lambda path: isos.patch_record(path, b"ZZ.;1", 2, HUGE), "UnsafeImage", "beyond the end"),
     "size beyond the end": (lambda path: isos.patch_record(path, b"ZZ.;1", 10, HUGE), "UnsafeImage", "beyond the end"),
-    "directory beyond the end": (lambda path: isos.patch_record(path, b"SUB", 2, HUGE), "UnsafeImage", "names some at"),
+    "directory beyond the end": (lambda path: isos.patch_record(path, b"SUB", 2, HUGE), "UnsafeImage", "refers to byte"),
     "directory of gigabytes": (lambda path: isos.patch_record(path, b"SUB", 10, HUGE), "UnsafeImage", "a directory of"),
     "directory in itself": (lambda path: point_up(path), "UnsafeImage", "loop"),
     "record too short": (lambda path: isos.patch_record(path, b"ZZ.;1", 0, b"\x05"), "UnsafeImage", "cut off"),
@@ -209,10 +209,10 @@ HOSTILE = {
     "newline in a name": (lambda path: isos.patch_record(path, b"EMPTY.;1", 33, b"a=\n/x"), "UnsafeImage", "name"),
     "the same name twice": (lambda path: isos.patch_record(path, b"EMPTY.;1", 32, b"\5ZZ.;1"), "UnsafeImage", "twice"),
     "other blocks": (lambda path: patch_descriptor(path, 128, struct.pack("<H", 512)), "InvalidImage", "2048"),
-    "root beyond the end": (lambda path: patch_descriptor(path, 156 + 2, HUGE), "UnsafeImage", "names some at"),
+    "root beyond the end": (lambda path: patch_descriptor(path, 156 + 2, HUGE), "UnsafeImage", "refers to byte"),
     "cut in two": (lambda path: os.truncate(path, 200000), "UnsafeImage", "beyond the end"),
-    "a few bytes": (lambda path: os.truncate(path, 1000), "InvalidImage", "no ISO 9660"),
-    "empty": (lambda path: os.truncate(path, 0), "InvalidImage", "no ISO 9660"),
+    "a few bytes": (lambda path: os.truncate(path, 1000), "InvalidImage", "not an ISO 9660"),
+    "empty": (lambda path: os.truncate(path, 0), "InvalidImage", "not an ISO 9660"),
 }
 
 

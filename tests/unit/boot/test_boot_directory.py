@@ -87,7 +87,7 @@ def test_nothing_is_replaced_and_all_is_taken_back(boot, has_links, taken, other
     boot.write(taken, other)
     with pytest.raises(errors.StorageError) as caught:
         boot.publish(NAMES)
-    assert '/boot/guest/%s is already there with another content; remove it first' % taken in str(caught.value)
+    assert '/boot/guest/%s already exists with other content; remove it first' % taken in str(caught.value)
     assert boot.read() == {taken: other}
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_file(boot, has_links, make):
     for call in (lambda: boot.directory.has('a'), lambda: boot.publish(['a'])):
         with pytest.raises(errors.StorageError) as caught:
             call()
-        assert '/boot/guest/a is no file of ours' in str(caught.value)
+        assert '/boot/guest/a is not a plain file' in str(caught.value)
     assert not boot.directory.has('b')
 
 

@@ -94,7 +94,7 @@ def test_the_descriptor_is_among_the_first_64(open_image, before, is_found):
     if is_found:
         assert list_files(open_image(data)) == [(b'a', 0)]
     else:
-        refuse(open_image, data, 'this is no ISO 9660 image', errors.InvalidImage)
+        refuse(open_image, data, 'this is not an ISO 9660 image', errors.InvalidImage)
 
 
 @pytest.mark.parametrize('data', [
@@ -102,12 +102,12 @@ def test_the_descriptor_is_among_the_first_64(open_image, before, is_found):
     make_image([], descriptors=iso_image.make_descriptor(kind=255) + iso_image.make_descriptor()),
     make_image([], descriptors=iso_image.make_descriptor(kind=0, signature=b'CD002') + iso_image.make_descriptor())])
 def test_what_has_no_descriptor_is_no_image(open_image, data):
-    refuse(open_image, data, 'this is no ISO 9660 image', errors.InvalidImage)
+    refuse(open_image, data, 'this is not an ISO 9660 image', errors.InvalidImage)
 
 
 @pytest.mark.parametrize('block_bytes', [0, 512, SECTOR - 1, SECTOR + 1])
 def test_blocks_of_another_size(open_image, block_bytes):
-    refuse(open_image, make_image([], descriptors=iso_image.make_descriptor(block_bytes=block_bytes)), 'blocks that are not of 2048',
+    refuse(open_image, make_image([], descriptors=iso_image.make_descriptor(block_bytes=block_bytes)), 'blocks of another size than 2048',
            errors.InvalidImage)
 
 
@@ -146,7 +146,7 @@ def test_the_size_of_a_directory(open_image):
 def test_a_directory_ends_in_the_image(open_image):
     assert open_image(make_image([make_record(b'D', END_SECTOR - 2, 2 * SECTOR, DIRECTORY)], b'\0' * 2 * SECTOR)).files == []
     refuse(open_image, make_image([make_record(b'D', END_SECTOR - 2, 2 * SECTOR + 1, DIRECTORY)], b'\0' * 2 * SECTOR),
-           'the image has %d bytes, and names some at %d' % (END_SECTOR * SECTOR, (END_SECTOR + 1) * SECTOR))
+           'the image has %d bytes, and refers to byte %d' % (END_SECTOR * SECTOR, (END_SECTOR + 1) * SECTOR))
 
 
 def test_the_number_of_records(open_image):
@@ -192,7 +192,7 @@ def test_a_name_of_no_bytes(open_image):
 
 @pytest.mark.parametrize('name', [b'..', b'.', b'a/b', b'/', b'a\nb', b'\x1f', b'\x7f', b'a\0'])
 def test_a_name_that_is_none(open_image, name):
-    refuse(open_image, make_image([make_record(b'A', system_use=make_name(name))], system_use=make_sharing()), 'a file with the name ')
+    refuse(open_image, make_image([make_record(b'A', system_use=make_name(name))], system_use=make_sharing()), 'a file with the unsafe name ')
 
 
 @pytest.mark.parametrize('name', [b'...', b' ', b'\x80', b'a=b\\', b'~'])
@@ -201,7 +201,7 @@ def test_a_name_that_is_unusual(open_image, name):
 
 
 def test_a_name_that_is_nothing_but_a_dot_and_a_version(open_image):
-    refuse(open_image, make_image([make_record(b'.;1')]), 'a file with the name ')
+    refuse(open_image, make_image([make_record(b'.;1')]), 'a file with the unsafe name ')
 
 
 @pytest.mark.parametrize('size_bytes, is_right', [(255, True), (256, False)])
@@ -213,7 +213,7 @@ def test_the_length_of_a_name(open_image, size_bytes, is_right):
     if is_right:
         assert list_files(open_image(data)) == [(b'x' * 100 + b'y' * 155, 0)]
     else:
-        refuse(open_image, data, 'a file with the name xxx')
+        refuse(open_image, data, 'a file with the unsafe name xxx')
 
 
 def test_two_files_of_one_name(open_image):
@@ -265,7 +265,7 @@ def test_a_mode_of_three_bytes_says_nothing(open_image):
 @pytest.mark.parametrize('signature', [b'CL', b'RE'])
 def test_directories_that_were_moved(open_image, signature):
     record = make_record(b'A', system_use=iso_image.make_field(signature, b'\0' * 8))
-    refuse(open_image, make_image([record], system_use=make_sharing()), 'moved for being too deep', errors.InvalidImage)
+    refuse(open_image, make_image([record], system_use=make_sharing()), 'moved because they were too deep', errors.InvalidImage)
 
 
 @pytest.mark.parametrize('system_use, is_announced', [
@@ -317,7 +317,7 @@ def test_the_number_of_places_in_all(open_image):
 
 def test_a_place_beyond_the_image(open_image):
     record = make_record(b'A', system_use=iso_image.make_continuation(FREE_SECTOR, 0, SECTOR))
-    refuse(open_image, make_image([record], b'\0' * (SECTOR - 1), make_sharing()), 'and names some at ')
+    refuse(open_image, make_image([record], b'\0' * (SECTOR - 1), make_sharing()), 'and refers to byte ')
 
 
 def test_a_place_that_does_not_say_how_long_it_is(open_image):

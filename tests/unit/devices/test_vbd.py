@@ -129,7 +129,7 @@ def test_what_counts_as_plugged_for_writing(xapi, records, is_plugged):
     if is_plugged:
         vbd.require_plugged(SESSION, 'xvdb')
     else:
-        with pytest.raises(errors.StorageError, match='xvdb is no VDI that is plugged into dom0 for writing'):
+        with pytest.raises(errors.StorageError, match='xvdb is not a VDI that is plugged into dom0 for writing'):
             vbd.require_plugged(SESSION, 'xvdb')
     assert xapi.scripted.calls[-1] == ('VBD.get_all_records_where', ('field "VM"="%s" and field "device"="xvdb"' % DOM0,))
 
