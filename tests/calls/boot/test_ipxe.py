@@ -194,7 +194,8 @@ def test_a_loader_that_is_a_link(iso_host, made, tmp_path):
 HUGE = struct.pack("<I", 0xfffffff0)
 HOSTILE = {
     # name: (how to break a copy of the plain image, class, words of the message)
-    "no image": (lambda path: isos.replace_bytes(path, b"\1CD001\1\0LINUX", b"\1CD002\1\0LINUX"), "InvalidImage", "not an ISO 9660"),
+    "no image": (
+        lambda path: isos.replace_bytes(path, b"\1CD001\1\0LINUX", b"\1CD002\1\0LINUX"), "InvalidImage", "not an ISO 9660"),
     "extent beyond the end": (lambda path: isos.patch_record(path, b"ZZ.;1", 2, HUGE), "UnsafeImage", "beyond the end"),
     "size beyond the end": (lambda path: isos.patch_record(path, b"ZZ.;1", 10, HUGE), "UnsafeImage", "beyond the end"),
     "directory beyond the end": (lambda path: isos.patch_record(path, b"SUB", 2, HUGE), "UnsafeImage", "refers to byte"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ISO 9660 images made by hand, right and wrong ones, as bytes."""
+"""ISO 9660 images made by hand as bytes, right and wrong ones."""
 
 from __future__ import absolute_import, division
 
@@ -7,14 +7,14 @@ import struct
 
 SECTOR = 2048
 ROOT_SECTOR = 18
-# Where the content of directories and files begins.
+# The content of directories and files begins here.
 FREE_SECTOR = 20
 SELF, PARENT = b'\0', b'\1'
 DIRECTORY, ASSOCIATED, MORE_EXTENTS = 0x02, 0x04, 0x80
 
 
 def make_record(name, sector=FREE_SECTOR, size_bytes=0, flags=0, attribute_sectors=0, unit=0, gap=0, system_use=b'', length=None):
-    """length: in the place of the record's own"""
+    """A directory record.  length: a wrong one, in place of the record's own."""
     padding = b'\0' if len(name) % 2 == 0 else b''
     body = struct.pack('<BI4xI4x7xBBB4xB', attribute_sectors, sector, size_bytes, flags, unit, gap, len(name)) + name + padding + system_use
     return struct.pack('B', len(body) + 1 if length is None else length) + body
@@ -38,12 +38,12 @@ def make_continuation(sector, offset, size_bytes):
 
 
 def make_sharing(skipped_bytes=0):
-    """The field SP of the root's first record: there is a System Use area."""
+    """The field SP of the root's first record, which announces System Use areas."""
     return make_field(b'SP', b'\xbe\xef' + struct.pack('B', skipped_bytes))
 
 
 def make_directory(records, system_use=b''):
-    """Sectors of a directory with itself and its parent; no record lies in two sectors."""
+    """The sectors of a directory with itself and its parent; no record crosses the end of a sector."""
     sectors = [b'']
     for record in [make_record(SELF, system_use=system_use), make_record(PARENT)] + records:
         if len(sectors[-1]) + len(record) > SECTOR:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/boot/guest: files get names there, all or none, and replace nothing.  (With plug-ins: tests/calls/boot/test_kernel.py.)"""
+"""/boot/guest: files get all their names or none, and replace nothing.  tests/calls/boot/test_kernel.py has the plug-in."""
 
 from __future__ import absolute_import, division
 

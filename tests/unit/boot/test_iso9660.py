@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reader of ISO images: each limit at its bound and one beyond, and what fuzzing found.
+"""The reader of ISO images: each limit at its bound and one beyond, and an image that fuzzing found.
 
-Images that real programs make are read in tests/calls/boot/test_ipxe.py.
+tests/calls/boot/test_ipxe.py reads images that real programs make.
 """
 
 from __future__ import absolute_import, division
@@ -52,7 +52,7 @@ def refuse(open_image, data, message, kind=errors.UnsafeImage):
 
 
 def test_a_field_that_ends_before_its_last_byte(open_image):
-    """It says nothing, so the image has no Rock Ridge names."""
+    """Such a field is ignored, so the image has no Rock Ridge names."""
     with io.open(os.path.join(CORPUS, 'found-short-field'), 'rb') as found:
         assert open_image(b'\0' * 32768 + found.read()).files == []
 
@@ -206,7 +206,7 @@ def test_a_name_that_is_nothing_but_a_dot_and_a_version(open_image):
 
 @pytest.mark.parametrize('size_bytes, is_right', [(255, True), (256, False)])
 def test_the_length_of_a_name(open_image, size_bytes, is_right):
-    """Longer than a record can hold: the second half is in another place."""
+    """No record can hold such a name: its second half is in another place."""
     content = make_name(b'y' * (size_bytes - 100))
     record = make_record(b'A', system_use=make_name(b'x' * 100) + iso_image.make_continuation(FREE_SECTOR, 0, len(content)))
     data = make_image([record], iso_image.pad(content), make_sharing())
@@ -304,7 +304,7 @@ def test_the_places_that_describe_a_file(open_image):
 
 
 def test_the_number_of_places_in_all(open_image):
-    """2 records of the root, and 16 reads for each file."""
+    """The root has 2 records of its own, and each file costs 16 reads."""
     size_bytes = len(iso_image.make_continuation(0, 0, 0))
     content = b''.join(iso_image.make_continuation(FREE_SECTOR, size_bytes * (number + 1), size_bytes) for number in range(14))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, and what is none, opened as disks below a test's /dev."""
+"""Files and other entries, opened as disks below a test's /dev."""
 
 from __future__ import absolute_import, division
 
@@ -23,7 +23,7 @@ def devices(tmpdir, monkeypatch):
 
 @pytest.fixture
 def data(devices):
-    """What is on the disk xvdb."""
+    """The content of the disk xvdb."""
     data = os.urandom(SIZE)
     devices.join('xvdb').write_binary(data)
     return data
@@ -99,7 +99,7 @@ def test_in_a_real_dev_a_plain_file_is_no_disk(data, devices, monkeypatch):
 
 
 def test_a_terminal_does_not_become_the_one_of_this_process(devices):
-    """Opened by the leader of a session that has none, it would: and its end would end the call."""
+    """Opened by the leader of a session that has none, it would become the controlling one, and its end would kill the call."""
     master, slave = os.openpty()
     os.symlink(os.ttyname(slave), str(devices.join('tty')))
     pid = os.fork()

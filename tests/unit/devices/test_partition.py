@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Partition tables as bytes: which entries are believed, and which of sfdisk's results are taken for a success."""
+"""Partition tables as bytes: entries that are read, and results of sfdisk that count as a success."""
 
 from __future__ import absolute_import, division
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VDIs in dom0, by what XAPI is asked and what it answers: over a real socket."""
+"""VDIs plugged into dom0: the requests to a scripted XAPI, over a real socket."""
 
 from __future__ import absolute_import, division
 
@@ -18,7 +18,7 @@ UNPLUG = ['VBD.unplug', 'VBD.destroy']
 
 
 class Xapi(object):
-    """A XAPI whose answers are a table: what is not in it is ''. A list is used up, its last element stays."""
+    """A XAPI whose answers are a table {method: answer}; other methods answer ''.  A list is used up, except its last element."""
 
     def __init__(self, scripted):
         self.scripted = scripted

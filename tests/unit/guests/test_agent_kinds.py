@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each kind of argument of agent.py takes and refuses."""
+"""Values that each kind of argument of agent.py takes, and values that it refuses."""
 
 from __future__ import absolute_import, division
 
@@ -19,7 +19,7 @@ NO_NUMBERS = [u'', u'x', u'-', u'--1', u'1-', u'1-2', u' 7', u'7 ', u'7\n', u'+7
               False, float('nan'), 10 ** 300, [], [7], {}]
 NO_BASE64 = [u'x', u'eA=', u'eA', u'eHh4eA', u'=', u'====', u'e===', u'eA==eHh4', u'eH-_', u'eH\xe9h', u'eHh\0', SECRET] + NO_TEXTS
 
-# Each kind: (value, what the function gets) that it takes; values that it refuses, with part of the reason.
+# For each kind: pairs of a value that it takes and the value that the function gets; part of the reason, and values that it refuses.
 TAKEN = {
     'GUEST': [(u'7', 7), (7, 7), (u'0', 0), (u'-1', -1), (-1, -1), (u'32751', 32751), (u'007', 7)],
     'SECONDS': [(u'30', 30), (30, 30), (u'1', 1), (u'86400', 86400)],
@@ -77,6 +77,6 @@ def test_what_may_be_secret_is_not_shown(name):
     (u'keyinit', u'9' * 900), (u'password', u'AAAA' * 225), (u'agentupdate', u'ftp://h/' + u'"' * 892 + u',' + u'0' * 32)],
     ids=['key', 'password', 'url'])
 def test_the_longest_values_fit_into_a_record(name, value):
-    """Only of a file may a request be said to be too long."""
+    """So the error for a request that is too long can speak of a file."""
     assert len(light_json.dumps({u'name': name, u'value': value})) <= xenstore.MAX_VALUE_BYTES
     assert guest_agent._encode(name, value)

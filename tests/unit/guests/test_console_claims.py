@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which VM may ask for which console log: claims in the database of a XAPI, over a real socket."""
+"""Claims of VMs to console logs, in the database of a XAPI, over a real socket."""
 
 from __future__ import absolute_import, division
 
@@ -151,7 +151,7 @@ def test_another_hosts_claims_are_its_own_to_look_after(pool):
 
 @pytest.mark.parametrize('dom_id, is_kept', [('7', True), ('5', False), ('6', False), ('4', False), ('', False), ('x', False)])
 def test_a_claim_that_a_client_has_made_stays_if_no_other_may_have_the_id(pool, dom_id, is_kept):
-    """5 runs here, 6 lives without a VM that XAPI knows, 4 is a marked VM's."""
+    """5 is the domain of a VM that runs here, 6 a living domain of no VM that XAPI knows, and a marked VM claims 4."""
     pool.add_running('r', 5, **{ID: '5', MARK: mark('r')})
     pool.add('m', **{ID: '4', MARK: mark('m')})
     pool.add('a', **{ID: dom_id})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a console log: how much, and logs that are rotated while they are read."""
+"""The end of a console log: its length, and logs that are rotated while they are read."""
 
 from __future__ import absolute_import, division
 
@@ -61,7 +61,7 @@ def test_no_log(tree):
 
 
 class Rotator(object):
-    """os.read and os.open as they are, but the log is rotated at the first `times` of them."""
+    """Rotates the log before each of the first `times` calls of a function of os, such as read or open."""
 
     def __init__(self, monkeypatch, call, rotate, times=1):
         self.left = times
@@ -117,7 +117,7 @@ def test_a_log_that_is_cut_short_all_the_time(tree, monkeypatch):
     Rotator(monkeypatch, 'read', rotate, times=1000)
     real_lseek = os.lseek
 
-    def lseek(*args):  # the log has grown again by the time that it is opened
+    def lseek(*args):  # before each attempt the log has grown again
         tree.write(LOG, b'x' * 100)
         return real_lseek(*args)
     monkeypatch.setattr(console_end.os, 'lseek', lseek)

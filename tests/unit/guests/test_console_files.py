@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Console logs as files of a directory: which are logs, which are cut, and how one is forgotten."""
+"""Console logs as files of a directory: they are found, cut, emptied and removed."""
 
 from __future__ import absolute_import, division
 
@@ -104,7 +104,7 @@ def test_a_log_is_cut_beyond_its_limit(logs, size_bytes, is_cut):
     assert console_files.cut(console_files.list_logs()) == ([7] if is_cut else [])
     after = path.read_binary()
     assert after[-KEPT:] == data[-KEPT:] and (after != data) == is_cut
-    # What is cut needs no cut again.
+    # A log that has just been cut is not cut again.
     assert console_files.cut(console_files.list_logs()) == []
 
 
@@ -154,7 +154,7 @@ def test_the_log_of_a_dead_domain_goes_and_no_other(logs):
     other = write(logs, 8, b'y')
     assert console_files.forget(7, is_alive=False) is True
     assert logs.listdir() == [other] and other.read_binary() == b'y'
-    assert console_files.forget(7, is_alive=False) is True  # somebody else has done it
+    assert console_files.forget(7, is_alive=False) is True  # it is gone already
 
 
 def test_what_cannot_be_forgotten_is_told(logs):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of records that change while they are read; the rest is in tests/calls/guests/test_guest_records.py."""
+"""Lists of records that change while they are read; tests/calls/guests/test_guest_records.py tests all else."""
 
 from __future__ import absolute_import, division
 
@@ -15,10 +15,9 @@ TOP = b'/local/domain/5/data'
 
 
 class Records(object):
-    """A daemon's records; change(kind, path) before each answer returns whether the watch is to tell of a change.
+    """A daemon's records; change(records, kind, path), called before each answer, returns whether the watch gets an event.
 
-    As in a real one an event is on its way at once, but on the connection of the watch alone, where it comes before what is
-    answered next.
+    As in a real daemon, the event is sent on the connection of the watch, before the next answer there.
     """
 
     def __init__(self, change):
@@ -55,10 +54,10 @@ def test_a_list(start_xenstored):
     assert list_records(start_xenstored, lambda *_: None)[0] == {'a': 1, 'b': 2}
 
 
-# The requests for records in the order in which they are answered; for the last one it is another connection than the watch's.
+# The last requests for records, one on each connection: values are read on that of the watch, lists on the other one.
 @pytest.mark.parametrize('kind, name', [(READ, b'/b'), (DIRECTORY, b'/b')])
 def test_a_change_makes_the_list_begin_anew(start_xenstored, kind, name):
-    """`a` has been read before, and in the end all has."""
+    """Both records change after `a` has been read: the list has no old value."""
     asked = []
 
     def change(records, now_kind, path):
@@ -73,7 +72,7 @@ def test_a_change_makes_the_list_begin_anew(start_xenstored, kind, name):
 
 @pytest.mark.parametrize('kind, name', [(READ, b'/a'), (DIRECTORY, b'/a'), (READ, b'/b'), (DIRECTORY, b'/b')])
 def test_records_that_go_untold_make_the_list_begin_anew(start_xenstored, kind, name):
-    """As a domain's records go with it in OCaml's xenstored: before a value is read, or before it is listed."""
+    """OCaml's xenstored removes a domain's records without an event: here before a value is read, or before it is listed."""
     def change(records, now_kind, path):
         if (now_kind, path) == (kind, TOP + name):
             records.values.pop(TOP + b'/a', None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The beginning of a file given back, with a hole and without, on this machine's file system."""
+"""The space of a file's beginning is given back, with a hole and by copying, on this machine's file system."""
 
 from __future__ import absolute_import, division
 
@@ -18,12 +18,12 @@ KEPT = 100
 @pytest.fixture(params=['hole', 'no hole'])
 def has_hole(request, monkeypatch):
     if request.param == 'no hole':
-        monkeypatch.setitem(sys.modules, 'ctypes', None)  # an interpreter without it
+        monkeypatch.setitem(sys.modules, 'ctypes', None)  # as in an interpreter without ctypes
     return request.param == 'hole'
 
 
 def give_back(path, size_bytes):
-    """(bytes before, bytes after, bytes on the disk after) of a file from which all but the end goes."""
+    """Give back all but the end of a new file.  Returns (content before, content after, bytes on the disk after)."""
     data = os.urandom(size_bytes)
     path.write_binary(data)
     fd = os.open(str(path), os.O_RDWR)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The counters of virtual interfaces: which lines of /proc/net/dev count, and which way round."""
+"""The counters of virtual interfaces: the lines of /proc/net/dev that count, and the guest's view of in and out."""
 
 from __future__ import absolute_import, division
 
@@ -59,9 +59,14 @@ def test_odd_lines_are_left_out(counters_of, odd):
 
 
 def test_forms_of_old_and_new_kernels(counters_of):
-    """2.6 had no space after the colon; who names interfaces may have indented them in any way; counters have 64 bits."""
+    """Linux 2.6 wrote no space after the colon; names may be indented by any width; counters have 64 bits."""
     assert counters_of(b'vif3.0:18446744073709551615 1 0 0 0 0 0 0 12 1 0 0 0 0 0 0\n') == {
         '3': {'0': {'bw_in': 12, 'bw_out': 18446744073709551615}}}
+
+
+def test_counters_of_zero(counters_of):
+    """An interface that has just been plugged."""
+    assert counters_of(line(b'vif3.0', b'0', b'0')) == {'3': {'0': {'bw_in': 0, 'bw_out': 0}}}
 
 
 def test_an_empty_file(counters_of):

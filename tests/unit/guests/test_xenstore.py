@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client of xenstored against a scripted daemon: what no real one sends, or only at a bad moment.
+"""The client of xenstored against a scripted daemon, which sends messages that real ones never send, or only at a bad moment.
 
-What the real ones do is in tests/simulator/test_xenstore_contract.py.
+tests/simulator/test_xenstore_contract.py and tests/calls/guests/test_xenstore_client.py use real daemons.
 """
 
 from __future__ import absolute_import, division
@@ -163,7 +163,7 @@ def test_many_requests_are_answered_in_order(start_xenstored, count, size):
 
 @pytest.mark.parametrize('count', [0, 1, 31, 32, 33, 100])
 def test_a_survey_is_shared_by_two_connections(start_xenstored, count):
-    """What is not there, or goes between the two questions, is None."""
+    """A record that is missing, or that is removed between the two requests, is None."""
     def answer(kind, request_id, payload):
         if b'7' in payload or kind == DIRECTORY and b'8' in payload:
             return message(ERROR, request_id, b'ENOENT\0')

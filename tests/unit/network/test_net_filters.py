@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What neutron sends is allowed; what would run, read or write anything else is not."""
+"""neutron's commands are allowed; commands that would run, read or write anything else are refused."""
 
 from __future__ import absolute_import, division
 
@@ -366,7 +366,7 @@ def test_no_word_may_be_followed_by_a_newline_or_an_unknown_option(argv, input_d
 
 
 def is_text_of_the_caller(argv, number, changed):
-    """A flow, an alias, a column's value: text that is no path, or that the command takes for nothing else."""
+    """Whether a command reads this word as mere text: a flow, an alias, the value of a column."""
     if changed.startswith('-'):
         return False
     if argv[0] == 'ip':

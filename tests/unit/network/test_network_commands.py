@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""network_config's commands: what each takes, and that nothing in it can be read as anything but a name."""
+"""The arguments of network_config's commands; programs can read each name only as a name."""
 
 from __future__ import absolute_import, division
 
@@ -11,7 +11,7 @@ from dom0_lib import errors
 from dom0_lib.call import binding
 from dom0_lib.network import network_commands
 
-# What os-xenapi's client sends with each (host_network.py of 0.3.4).
+# The arguments that os-xenapi's client sends with each command (host_network.py of 0.3.4).
 ARGUMENTS = {
     'ovs_create_port': ['bridge', 'iface-id', 'mac', 'port', 'status'],
     'ovs_add_port': ['bridge_name', 'port_name'],
@@ -70,7 +70,7 @@ def test_a_command_takes_what_the_client_sends(command):
 @pytest.mark.parametrize('command', sorted(ARGUMENTS))
 def test_each_argument_is_checked(command):
     for name in ARGUMENTS[command]:
-        # ovs-vsctl gets texts behind a name: there they cannot be options.
+        # ovs-vsctl gets these texts after `name=`, where they cannot be options.
         for wrong in ([] if name in ('iface-id', 'value', 'status') else [u'-x', u'--']) + [u'', u'x y;"', u'x\n', u'\x00', u'x"y', u"x'y", u'caf\xe9', u'x' * 300, u'a/b', 5, None, [u'x']]:
             check_refused({u'cmd': u'%s' % command, u'args': dict(make_arguments(command), **{name: wrong})}, "'%s'" % name)
         arguments = make_arguments(command)

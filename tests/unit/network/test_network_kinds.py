@@ -21,7 +21,7 @@ def deflate(data):
     return base64.b64encode(zlib.compress(data)).decode('ascii')
 
 
-# Each kind: (value, what the function gets) that it takes, and (value, reason) that it refuses.
+# For each kind: pairs of a value that it takes and the value that the function gets, and pairs of a value that it refuses and the reason.
 TAKEN = {
     'COMMAND': [
         ([u'ip'], ['ip']), ([u'ip', u'', u'a b~'], ['ip', '', 'a b~']),
