@@ -29,7 +29,7 @@ _NO_WAIT_S = 0
 
 
 def copy_vdi(session_ref, vdi_ref, size_bytes, cached_image, task):
-    """Copy the first `size_bytes` bytes of a VDI to /boot/guest/<its uuid>, and return that path.
+    """Copy the first `size_bytes` bytes of a VDI to /boot/guest/<VDI's uuid>, and return that path.
 
     cached_image: a second name for the same content, for create(); or None
     Raises errors.ArgumentError if the disk is smaller, errors.StorageError, and the errors of xapi.Errors.
@@ -118,11 +118,12 @@ def _unlink(directory, name):
 
 
 def sweep(session_ref, remove, grace_s, keep):
-    """Find, and with `remove` delete, the files in /boot/guest that no VM's record names.
+    """Find the files in /boot/guest that no VM's record names, and remove them if `remove` is true.
 
-    Files named by uuids alone are looked at; grace_s: seconds since one last came, changed or got another name; keep: names of
-    images that stay in the cache.  A file stays under all its names if one of them is in use.
-    What killed calls were staging, and the disks that they left plugged, are always cleaned up, as by every call.
+    grace_s: younger files stay; the age counts from the last change or the last new name
+    keep: names of images that stay in the cache
+    Only files whose names are uuids are examined.  A file keeps all its names if one of them is in use.  Staging directories of
+    killed calls are removed, and disks that they left plugged are unplugged, in any case.
     Returns {'unused': [{'name', 'size_bytes', 'age_s', 'why'}], 'removed': [name], 'kept': [{'name', 'why'}],
     'staging_removed': [name], 'unplugged': [VDI reference], 'still_plugged': [VDI reference]}.
     """

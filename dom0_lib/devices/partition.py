@@ -38,7 +38,7 @@ _PAUSE_S = 0.1
 def make_partition(session_ref, dev, start_sector, partition_end):
     """Write a partition table with one Linux partition from a sector (of 512 bytes) to the end of the disk `dev`.
 
-    Raises errors.StorageError, errors.CommandFailed, errors.CommandNotFound, and what xapi.Errors raises.
+    Raises errors.StorageError, errors.CommandFailed, errors.CommandNotFound, and the errors of xapi.Errors.
     """
     vbd.require_plugged(session_ref, dev)
     with block_device.Disk(dev, is_exclusive=True) as disk:
@@ -56,7 +56,7 @@ def make_partition(session_ref, dev, start_sector, partition_end):
 
 
 def _sfdisk():
-    """(command, first lines of its script)"""
+    """(command, first lines of its script) for this host's sfdisk."""
     version = _find_version(proc.run(['sfdisk', '--version'], _PARTITION_DEADLINE_S).output)
     if version >= _SCRIPTED_SINCE:
         return ['sfdisk', '-q'], 'label: dos\n'
@@ -97,7 +97,7 @@ def _read_partition(disk, number):
 def mkfs(session_ref, dev, partnum, fs_type, fs_label, task):
     """Make a file system, or swap space, in a partition of the disk `dev`.
 
-    Raises errors.StorageError, errors.CommandFailed, errors.CommandNotFound, and what xapi.Errors raises.
+    Raises errors.StorageError, errors.CommandFailed, errors.CommandNotFound, and the errors of xapi.Errors.
     """
     command = _format_command(fs_type, fs_label)
     vbd.require_plugged(session_ref, dev)
@@ -117,7 +117,7 @@ def _format_command(fs_type, label):
 
 
 def wait_for_dev(session_ref, dev_path, max_wait_s):
-    """`dev_path` when there is such a device, '' if there is none after `max_wait_s` seconds."""
+    """Wait until the device exists.  Returns `dev_path`, or '' if there is still no device after `max_wait_s` seconds."""
     ends_at = compat.monotonic_s() + max_wait_s
     path = block_device.locate(dev_path.partition('/dev/')[2])
     while not os.path.exists(path):

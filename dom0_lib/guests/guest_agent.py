@@ -40,10 +40,10 @@ _TOKEN = 'agent'
 
 
 def version(session_ref, request_id, dom_id, timeout_s):
-    """The agent's version, in its own JSON text, as all functions here return it.
+    """The agent's version.  Like all functions here it returns the JSON text of the agent's answer.
 
-    request_id: the name of the records for this call; timeout_s: for all of it
-    Raises errors.PluginError with TIMEOUT:, errors.RebootDetectedError, errors.RetryableError when xenstored is gone.
+    request_id: the name of the records for this call; timeout_s: the limit for the whole call
+    Raises errors.PluginError with TIMEOUT:, errors.RebootDetectedError, errors.RetryableError if xenstored cannot be reached.
     """
     return _Guest(dom_id, timeout_s).ask(request_id, u'version', u'agent')
 
@@ -69,7 +69,7 @@ def update(session_ref, request_id, dom_id, timeout_s, url, md5sum):
 
 
 def inject_file(session_ref, request_id, dom_id, timeout_s, b64_path, b64_contents):
-    """Write a file in the guest, in the way that its agent knows; no agent takes a file in parts.
+    """Write a file in the guest, by one of the two commands that agents have for it; no agent takes a file in parts.
 
     Raises errors.NotImplementedError if the agent has neither command.
     """

@@ -295,8 +295,8 @@ EXCHANGES = [
      _call(b'delete_record', b'<member><name>dom_id</name><value>5</value></member><member><name>path</name><value>../6</value>'
            b'</member>'),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'delete_record', b'ArgumentError',
-              b"argument 'path': needs a path below the domain's: letters, digits, \"-\", \"_\", \"@\", between them \"/\"; "
-              b'2048 at most (got ../6)')),
+              b"argument 'path': needs a path below the domain's: letters, digits, \"-\", \"_\", \"@\", with \"/\" between "
+              b'names; at most 2048 characters (got ../6)')),
     ('no arguments', 'glance.py', _call(b'download_vhd2', _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'download_vhd2', b'ArgumentError', b"argument 'image_id': missing")),
     ('no arguments', 'agent.py', _call(b'version', _HOST),
