@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments of migration.py; see dom0_lib.call.kinds for what a kind is."""
+"""The kinds of arguments of migration.py; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments that say which hosts' ssh keys are trusted; see dom0_lib.call.kinds for what a kind is."""
+"""The kinds of arguments of calls that manage trusted ssh keys; dom0_lib.call.binding explains kinds."""
 
 from __future__ import absolute_import, division
 
