@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files by which a host keeps Linux' bridge module out of its kernel: /etc/modprobe.d/blacklist-bridge*.
+"""The files that keep Linux' bridge module out of a host's kernel: /etc/modprobe.d/blacklist-bridge*.
 
-Hosts that use Open vSwitch have one.  nova's security groups need Linux bridges beside it.  modprobe reads files whose name ends in
-.conf, so one that gets another ending is out of force, and can be put back.
+Hosts that use Open vSwitch have one, but nova's security groups need Linux bridges as well.  modprobe reads only files whose
+names end in .conf, so a file is put out of force, and back in force, by a change of its name.
 """
 
 from __future__ import absolute_import, division
@@ -25,28 +25,28 @@ def list_in_force():
 
 
 def list_lifted():
-    """Names, as they were, of the files that lift() has renamed.  Raises EnvironmentError."""
+    """The former names of the files that lift() has renamed.  Raises EnvironmentError."""
     return [name[:-len(_LIFTED)] for name in _list() if name.endswith(_ENDING + _LIFTED)]
 
 
 def has_twin(name):
-    """Whether a file is there twice, in force and lifted, and the two differ.  Raises EnvironmentError."""
+    """Whether a file exists twice, in force and lifted, with different content.  Raises EnvironmentError."""
     versions = [durable_file.read(path, _MAX_BYTES) for path in (_locate(name), _locate(name + _LIFTED)) if os.path.lexists(path)]
     return len(versions) == 2 and versions[0] != versions[1]
 
 
 def lift(name):
-    """Put a file out of force; one that was lifted before must be the same.  Raises EnvironmentError."""
+    """Put a file out of force; it replaces one of the same content that was lifted before.  Raises EnvironmentError."""
     _rename(name, name + _LIFTED)
 
 
 def restore(name):
-    """Put a file back; one that is there again must be the same.  Raises EnvironmentError."""
+    """Put a file back in force; it replaces one of the same content that is in force again.  Raises EnvironmentError."""
     _rename(name + _LIFTED, name)
 
 
 def is_bridge_needed():
-    """Whether XAPI makes the host's own networks with Linux' bridge module.  Raises EnvironmentError."""
+    """Whether the host's own networks use Linux' bridge module instead of Open vSwitch.  Raises EnvironmentError."""
     return (durable_file.read(paths.locate(paths.NETWORK_CONF), _MAX_BYTES) or b'').strip() == b'bridge'
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a host is examined: checks that all run and all report, whatever one of them finds or breaks at."""
+"""The examination of a host: every check runs and reports, even after another check has found a problem or has broken."""
 
 from __future__ import absolute_import, division
 
@@ -15,7 +15,7 @@ _XAPI_TIMEOUT_S = 10
 
 
 class Unfit(Exception):
-    """What a check raises: `problem`, what is wrong; `fix`, what to do about it; `found`, what there is, or None."""
+    """A check raises this: `problem` is one line, `fix` the remedy, `found` the present state or None."""
 
     def __init__(self, problem, fix, found=None):
         super(Unfit, self).__init__(problem)
@@ -24,10 +24,10 @@ class Unfit(Exception):
         self.found = found
 
 
-class Patient(object):
-    """The host, and what several checks need to know of it: asked for once, when the first needs it.
+class Host(object):
+    """This host, with the facts that several checks need: each is asked for once, by the first check that needs it.
 
-    sr_uuid: the SR that the caller means, or None.  Methods raise errors.PluginError, each time that of the first time.
+    sr_uuid: the SR that the caller has named, or None.  Methods raise errors.PluginError, and the same one when repeated.
     """
 
     def __init__(self, session_ref, sr_uuid):
@@ -57,18 +57,18 @@ class Patient(object):
             return api, api.host.get_by_uuid(uuid)
 
     def find_sr(self):
-        """The attached_sr.AttachedSr that is meant."""
+        """The attached_sr.AttachedSr that the caller has named, or that attached_sr.choose() finds."""
         return self._once('SR', lambda: attached_sr.choose(attached_sr.list_attached(*self.find_host()), self._sr_uuid))
 
     def load_settings(self):
-        """The settings.Settings of this host; the check of the settings alone tells what is wrong with them."""
+        """The settings.Settings of this host.  Their mistakes are reported by the check of the settings alone."""
         try:
             return self._once('settings', policy.load_settings)
         except errors.PluginError:
-            raise Unfit("this check needs the host's settings, which cannot be used", "see to the check 'settings' first")
+            raise Unfit("this check needs the host's settings, which cannot be used", "correct what the check 'settings' names")
 
     def list_others(self):
-        """[(reference, record)] of the pool's other hosts that are live."""
+        """[(reference, record)] of the pool's other hosts that are live, by name."""
         return self._once('others', self._list_others)
 
     def _list_others(self):
@@ -80,33 +80,33 @@ class Patient(object):
         return sorted(others, key=lambda item: item[1]['name_label'])
 
 
-def examine(checks, patient, limit_s):
-    """A list of {'check', 'ok', 'found', 'problem', 'fix'}, one for each of `checks`, (name, function(patient) -> what was found).
+def examine(checks, host, limit_s):
+    """A list of {'check', 'ok', 'found', 'problem', 'fix'}, one for each of `checks`: (name, function(host) -> text or None).
 
-    limit_s: after so many seconds none begins any more
-    What a check raises beside Unfit is a problem, too, and never the end of the others.
+    limit_s: no check begins after so many seconds
+    Any exception of a check becomes its problem, and the next check runs.
     """
     began_at = compat.monotonic_s()
-    return [_run(name, check, patient, compat.monotonic_s() - began_at, limit_s) for name, check in checks]
+    return [_run(name, check, host, compat.monotonic_s() - began_at, limit_s) for name, check in checks]
 
 
-def _run(name, check, patient, passed_s, limit_s):
+def _run(name, check, host, passed_s, limit_s):
     if passed_s > limit_s:
-        return _tell(name, None, 'not looked at: the checks before took %d s' % passed_s, 'see to those, and repeat the call')
+        return _tell(name, None, 'not run: the checks before it took %d s' % passed_s, 'solve their problems, and repeat the call')
     try:
-        return _tell(name, check(patient))
+        return _tell(name, check(host))
     except Unfit as unfit:
         return _tell(name, unfit.found, unfit.problem, unfit.fix)
     except errors.PluginError as error:
-        return _tell(name, None, compat.to_text(error), 'see to that, and repeat the call')
+        return _tell(name, None, compat.to_text(error), 'remove the cause, and repeat the call')
     except EnvironmentError as error:
-        return _tell(name, None, 'the check failed: %s' % compat.to_text(error), 'see to that, and repeat the call')
+        return _tell(name, None, 'the check failed: %s' % compat.to_text(error), 'remove the cause, and repeat the call')
     except Exception as error:
         text = 'the check failed: %s: %s' % (type(error).__name__, compat.to_text(error))
         return _tell(name, None, text, 'this is a defect of the plug-in: report it')
 
 
 def _tell(name, found, problem=None, fix=None):
-    # On Python 2 what came from a path may be bytes, of whatever encoding.
+    # On Python 2 a text with a path in it may be bytes of any encoding.
     found, problem, fix = [text and compat.to_text(text) for text in (found, problem, fix)]
     return {'check': name, 'ok': problem is None, 'found': found, 'problem': problem, 'fix': fix}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this host fit for the plug-ins?  Nothing is changed, not even a lock taken."""
+"""The examination whether this host is fit for the plug-ins.  It changes nothing and takes no lock."""
 
 from __future__ import absolute_import, division
 
@@ -8,7 +8,7 @@ from dom0_lib.fitness import pool_checks
 from dom0_lib.fitness import program_checks
 from dom0_lib.fitness import storage_checks
 
-# No check begins later, and the longest takes half a minute.
+# No check begins after this time, and the longest takes half a minute.
 _LIMIT_S = 30
 
 CHECKS = (
@@ -34,8 +34,8 @@ CHECKS = (
 
 
 def examine(session_ref, sr_uuid):
-    """All checks, in this order, as checkup.examine() tells them.
+    """The reports of all checks, in this order, as checkup.examine() returns them.
 
     sr_uuid: the SR that the cloud uses; None: the one that attached_sr.choose() finds
     """
-    return checkup.examine(CHECKS, checkup.Patient(session_ref, sr_uuid), _LIMIT_S)
+    return checkup.examine(CHECKS, checkup.Host(session_ref, sr_uuid), _LIMIT_S)

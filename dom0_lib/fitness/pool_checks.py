@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of this host among its pool: each takes a checkup.Patient, returns what there is, or raises checkup.Unfit."""
+"""Checks of this host against the rest of its pool: each takes a checkup.Host, returns a text, and raises checkup.Unfit."""
 
 from __future__ import absolute_import, division
 
@@ -19,12 +19,12 @@ _VERSIONS_LIMIT_S = 20
 _TRUST = 'dom0-plugins trust, or ssh_key there and trust_keys here'
 
 
-def check_trust(patient):
-    """Whether the other hosts may send disks here, and be sent disks from here."""
-    others = patient.list_others()
+def check_trust(host):
+    """Whether the other hosts may send disks to this host, and this host to them."""
+    others = host.list_others()
     if not others:
         return 'no other host'
-    if not ssh_directory.find_public_key(patient.load_settings().identity_file):
+    if not ssh_directory.find_public_key(host.load_settings().identity_file):
         raise checkup.Unfit('root has no ssh key to send disks with', _TRUST)
     admitted = authorized_keys.LineFile(authorized_keys.AUTHORIZED_KEYS)
     known = authorized_keys.LineFile(authorized_keys.KNOWN_HOSTS)
@@ -37,13 +37,13 @@ def check_trust(patient):
     if numbers:
         text = ', '.join(str(number) for number in numbers)
         raise checkup.Unfit('line %s of %s admits a trusted key without limits' % (text, admitted.dom0_path),
-                              'remove it, unless the key is for something else, too')
+                            'remove it, unless the key has another purpose, too')
     return '%d other hosts' % len(others)
 
 
-def check_clock(patient):
-    """XAPI tells the time in whole seconds."""
-    api, host_ref = patient.find_host()
+def check_clock(host):
+    """Whether the clock is close to the coordinator's; XAPI tells that in whole seconds."""
+    api, host_ref = host.find_host()
     with xapi.Errors("cannot ask for the coordinator's time"):
         coordinator = api.pool.get_master(api.pool.get_all()[0])
         if coordinator == host_ref:
@@ -54,7 +54,7 @@ def check_clock(patient):
     ahead_s = (before_s + after_s) / 2 - _to_seconds(answer) - 0.5
     found = '%d s %s the coordinator' % (abs(ahead_s), 'ahead of' if ahead_s > 0 else 'behind')
     if abs(ahead_s) > _CLOCK_LIMIT_S:
-        raise checkup.Unfit('the clock is %s' % found, 'have both follow one time server: chronyc sources, or ntpq -p', found)
+        raise checkup.Unfit('the clock is %s' % found, 'use one time server for both hosts: see chronyc sources, or ntpq -p', found)
     return 'within a second or two of the coordinator' if abs(ahead_s) < 2 else found
 
 
@@ -63,16 +63,16 @@ def _to_seconds(text):
     return calendar.timegm(time.strptime(text, '%Y%m%dT%H:%M:%SZ'))
 
 
-def check_versions(patient):
-    """Whether all hosts have the same release of the plug-ins."""
+def check_versions(host):
+    """Whether all hosts of the pool have the same release of the plug-ins."""
     own = dom0_lib.__version__
     different, unasked = [], []
     ends_at = compat.monotonic_s() + _VERSIONS_LIMIT_S
-    for ref, record in patient.list_others():
+    for ref, record in host.list_others():
         if compat.monotonic_s() >= ends_at:
             unasked.append(record['name_label'])
             continue
-        found = _ask_for_release(patient, ref)
+        found = _ask_for_release(host, ref)
         if found != own:
             different.append('%s %s' % (record['name_label'], found))
     if different:
@@ -82,10 +82,10 @@ def check_versions(patient):
     return '%s on all hosts' % own
 
 
-def _ask_for_release(patient, host_ref):
-    """The release there; or why it is not known."""
+def _ask_for_release(host, host_ref):
+    """The release of the plug-ins on a host, or the reason why it is unknown."""
     try:
-        reply = patient.find_host()[0].host.call_plugin(host_ref, 'dom0_host.py', 'version', {})
+        reply = host.find_host()[0].host.call_plugin(host_ref, 'dom0_host.py', 'version', {})
         return light_json.loads(reply)['release']
     except Exception as error:
         code = xapi.failure_code(error)

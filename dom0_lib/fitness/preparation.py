@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making of a host as it is installed one on which all plug-ins work, and taking that back.
+"""The preparation of a freshly installed host, so that all plug-ins work on it, and its reversal.
 
-Each step stands for itself: one with a problem does not stop the others, and what is done already is not done again.
+The steps are independent: one with a problem does not stop the others.  A repeated call repeats no step that is done.
 """
 
 from __future__ import absolute_import, division
@@ -24,42 +24,41 @@ _DIRECTORIES = (dom0_directories.IMAGES, dom0_directories.BOOT_GUEST)
 
 
 def prepare(session_ref, sr_uuid, bridge, console_log, dry_run):
-    """Make what the plug-ins need on this host.  A list of steps; see step_report.
+    """Make the directories, and on request the settings, that the plug-ins need on this host.  A list of steps; see step_report.
 
-    sr_uuid: where /images and /boot/guest shall lead to; None: the SR that attached_sr.choose() finds
-    Raises errors.ArgumentError for an SR that cannot be it, before anything has changed; errors.PluginError, errors.RetryableError.
+    sr_uuid: the SR for /images and /boot/guest; None: the one that attached_sr.choose() finds
+    Raises errors.ArgumentError for an unsuitable SR, before anything has changed; errors.PluginError, errors.RetryableError.
     """
     host = _Host(session_ref)
-    work = [(directory.path, _Making(host, directory, sr_uuid).run) for directory in _DIRECTORIES]
+    wanted = None if sr_uuid is None else attached_sr.choose(host.attached, sr_uuid)
+    work = [(directory.path, _make_directory, (host, directory, wanted)) for directory in _DIRECTORIES]
     if bridge:
-        work.append((_BRIDGE, _lift_blacklist))
+        work.append((_BRIDGE, _lift_blacklist, ()))
     if console_log:
-        work.append((_CONSOLE_LOG, _turn_console_log_on))
+        work.append((_CONSOLE_LOG, _turn_console_log_on, ()))
     return _run(work, dry_run)
 
 
 def undo(session_ref, dry_run):
-    """Take back what prepare() has made here, at any time, with whatever arguments.  A list of steps, of all that it can make.
+    """Reverse all earlier calls of prepare() on this host.  A list of the steps for everything that it can make.
 
     Raises errors.PluginError, errors.RetryableError.
     """
     host = _Host(session_ref)
-    work = [(directory.path, _Removal(host, directory).run) for directory in _DIRECTORIES]
-    work.append((_BRIDGE, _restore_blacklist))
-    work.append((_CONSOLE_LOG, lambda step: _turn_console_log_off(step, session_ref)))
+    work = [(directory.path, _remove_directory, (host, directory)) for directory in _DIRECTORIES]
+    work += [(_BRIDGE, _restore_blacklist, ()), (_CONSOLE_LOG, _turn_console_log_off, (session_ref,))]
     return _run(work, dry_run)
 
 
 def _run(work, dry_run):
+    """The reports of the steps `work`: (name, function(step, *arguments), arguments)."""
     steps = []
-    for name, function in work:
+    for name, function, arguments in work:
         step = _Step(name, dry_run)
         try:
-            function(step)
-        except EnvironmentError as error:
-            step.fail(compat.to_text(error), 'see to that, and repeat the call')
-        except errors.PluginError as error:
-            step.fail(compat.to_text(error), 'see to that, and repeat the call')
+            function(step, *arguments)
+        except (EnvironmentError, errors.PluginError) as error:
+            step.fail(compat.to_text(error), 'remove the cause, and repeat the call')
         if step.outcome == step_report.DONE:
             log.info('%s: %s', name, step.detail)
         steps.append(step.tell())
@@ -77,7 +76,7 @@ class _Host(object):
         return sr_path in self._list_paths()
 
     def list_answering(self):
-        """The directories of its file based SRs.  Raises errors.StorageError for one whose server is away."""
+        """The paths of this host's file based SRs.  Raises errors.StorageError if the file server of one does not answer."""
         for path in self._list_paths():
             attached_sr.probe(path)
         return self._list_paths()
@@ -94,11 +93,11 @@ class _Step(object):
         self.outcome = self.detail = self._fix = None
 
     def settle(self, detail):
-        """Nothing is to be done."""
+        """Nothing needs to be done."""
         self.outcome, self.detail = step_report.ALREADY, detail
 
     def change(self, detail):
-        """It is done, or would be."""
+        """The step is done; with is_dry, it would be."""
         self.outcome, self.detail = step_report.choose_outcome(True, self.is_dry), detail
 
     def fail(self, detail, fix):
@@ -108,111 +107,87 @@ class _Step(object):
         return step_report.make(self._name, self.outcome, self.detail, self._fix)
 
 
-class _Making(object):
-    """sr_uuid: of the SR that the caller named, or None"""
+def _make_directory(step, host, directory, wanted):
+    """Make a directory in an SR and the link to it, or judge the directory or link that exists.
 
-    def __init__(self, host, directory, sr_uuid):
-        self._host = host
-        self._directory = directory
-        self._sr_uuid = sr_uuid
-        self._wanted = None if sr_uuid is None else attached_sr.choose(host.attached, sr_uuid)
+    wanted: the attached_sr.AttachedSr that the caller has named, or None
+    """
+    state = directory.inspect()
+    if state.kind == dom0_directories.MISSING:
+        try:
+            return _link_directory(step, host, directory, wanted or attached_sr.choose(host.attached, None))
+        except EnvironmentError as error:
+            if error.errno != errno.EEXIST:
+                raise
+        # Another call came first.
+        state = directory.inspect()
+    if wanted is not None and state.target is not None and state.sr_path != wanted.path:
+        return step.fail('%s leads to %s, which is not in that SR' % (directory.path, state.target),
+                         'call undo_prepare, or rm %s, when nothing uses it; then repeat the call' % directory.path)
+    if state.kind == dom0_directories.DANGLING and host.is_attached(state.sr_path):
+        return _fill_link(step, host, directory, state)
+    found = directory.find_problem(state, 'repeat the call')
+    return step.fail(*found) if found else step.settle(directory.describe(state))
 
-    def run(self, step):
-        state = self._directory.inspect()
-        if state.kind == dom0_directories.MISSING:
-            try:
-                return self._make(step)
-            except EnvironmentError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-            # Another call came first.
-            state = self._directory.inspect()
-        if self._wanted is not None and state.target is not None and state.sr_path != self._wanted.path:
-            step.fail('%s leads to %s, which is not in that SR' % (self._directory.path, state.target),
-                      'take it back first, by undo_prepare or rm %s, when nothing uses it' % self._directory.path)
-        elif state.kind == dom0_directories.DANGLING:
-            self._mend(step, state)
-        elif state.kind == dom0_directories.LINK and not state.is_on_root:
-            step.settle('it leads to %s' % state.target)
-        elif state.kind in (dom0_directories.LINK, dom0_directories.DIRECTORY):
-            self._judge_directory(step, state)
-        else:
-            step.fail('%s is there, and is no directory' % self._directory.path, 'move it away, and repeat the call')
 
-    def _make(self, step):
-        chosen = attached_sr.choose(self._host.attached, self._sr_uuid)
+def _link_directory(step, host, directory, chosen):
+    if not step.is_dry:
+        directory.make(chosen.path, host.uuid)
+    step.change('a link into SR %s' % chosen.describe())
+
+
+def _fill_link(step, host, directory, state):
+    """Make the directory of a dangling link into an attached SR, if the link is ours."""
+    if not directory.is_ours(state, host.uuid):
+        return step.fail('%s leads to %s, which does not exist' % (directory.path, state.target), 'mkdir -p %s' % state.target)
+    if not step.is_dry:
+        directory.make_again()
+    step.change('the directory that the link leads to, %s' % state.target)
+
+
+def _remove_directory(step, host, directory):
+    """Remove the link, and the directories in SRs that make() has made for this host."""
+    state = directory.inspect()
+    is_ours = directory.is_ours(state, host.uuid)
+    # A call that was killed before it made the link, or after it removed it, has left a directory without a link.
+    left = set(directory.find_left(host.list_answering(), host.uuid))
+    if is_ours:
+        left.add(state.sr_path)
+    if not left:
+        return step.settle('prepare has made none')
+    for sr_path in sorted(left):
+        count = directory.count_entries(sr_path, host.uuid)
+        if count:
+            return step.fail('its directory in %s is not empty (entries: %d)' % (sr_path, count),
+                             'let migrations end, delete VMs that boot from there, or call kernel.py sweep; then repeat the call')
+    for sr_path in sorted(left):
         if not step.is_dry:
-            self._directory.make(chosen.path, self._host.uuid)
-        step.change('a link into SR %s' % chosen.describe())
-
-    def _mend(self, step, state):
-        is_attached = self._host.is_attached(state.sr_path)
-        if self._directory.is_ours(state, self._host.uuid) and is_attached:
-            if not step.is_dry:
-                self._directory.make_again()
-            step.change('the directory that it leads to, %s' % state.target)
-        else:
-            step.fail('%s leads to %s, which is not there' % (self._directory.path, state.target),
-                      'mkdir -p %s' % state.target if is_attached else 'attach its SR (xe pbd-plug) if it is in one; else rm %s,'
-                      ' and repeat the call' % self._directory.path)
-
-    def _judge_directory(self, step, state):
-        if not state.is_on_root:
-            step.settle('it is on a file system of its own')
-        elif self._directory is dom0_directories.IMAGES:
-            step.fail("%s is in dom0's own file system, which disks that arrive would fill" % self._directory.path,
-                      'when no migration runs, move away what is in it, remove it, and repeat the call')
-        else:
-            step.settle("it is in dom0's own file system, which kernels are small enough for")
-
-
-class _Removal(object):
-
-    def __init__(self, host, directory):
-        self._host = host
-        self._directory = directory
-
-    def run(self, step):
-        state = self._directory.inspect()
-        is_ours = self._directory.is_ours(state, self._host.uuid)
-        # Also that of a call which was killed before it made the link, or after it removed it.
-        left = set(self._directory.find_left(self._host.list_answering(), self._host.uuid))
-        if is_ours:
-            left.add(state.sr_path)
-        if not left:
-            return step.settle('there is none of ours')
-        for sr_path in sorted(left):
-            count = self._directory.count_entries(sr_path, self._host.uuid)
-            if count:
-                return step.fail('%d files or directories are in what was made in %s' % (count, sr_path),
-                                 'let migrations end, delete VMs that boot from there, or call kernel.py sweep; then repeat it')
-        for sr_path in sorted(left):
-            if not step.is_dry:
-                self._directory.remove(sr_path, self._host.uuid)
-        step.change('%s what was made in %s' % ('the link, and' if is_ours else 'without a link,', ', '.join(sorted(left))))
-        if is_ours and not self._host.is_attached(state.sr_path):
-            step.detail += '; in an SR that is not attached it stays'
+            directory.remove(sr_path, host.uuid)
+    detail = 'the %s in %s' % ('link, and its directory' if is_ours else 'directory, which had no link,', ', '.join(sorted(left)))
+    if is_ours and not host.is_attached(state.sr_path):
+        detail += '; the directory in an SR that is not attached stays'
+    step.change(detail)
 
 
 def _lift_blacklist(step):
     names = bridge_blacklist.list_in_force()
     if not names:
-        return step.settle("nothing keeps Linux' bridge module out")
+        return step.settle("no blacklist keeps Linux' bridge module out")
     if _refuse_twins(step, names):
         return
     for name in names:
         if not step.is_dry:
             bridge_blacklist.lift(name)
-    step.change("%s: out of force, so Linux' bridge module can be loaded" % _name_files(names))
+    step.change("%s: out of force, so that dom0 can load Linux' bridge module" % _name_files(names))
 
 
 def _restore_blacklist(step):
     names = bridge_blacklist.list_lifted()
     if not names:
-        return step.settle('no blacklist was lifted')
+        return step.settle('prepare has lifted no blacklist')
     if bridge_blacklist.is_bridge_needed():
         return step.fail("this host's networks need Linux' bridge module: %s says bridge" % paths.NETWORK_CONF,
-                         'remove what was lifted, /etc/modprobe.d/blacklist-bridge*.lifted-by-dom0-plugins')
+                         'remove /etc/modprobe.d/blacklist-bridge*.lifted-by-dom0-plugins')
     if _refuse_twins(step, names):
         return
     for name in names:
@@ -224,7 +199,8 @@ def _restore_blacklist(step):
 def _refuse_twins(step, names):
     twins = [name for name in names if bridge_blacklist.has_twin(name)]
     if twins:
-        step.fail('of %s there are two, in force and lifted, that differ' % _name_files(twins), 'remove the one that is not wanted')
+        step.fail('%s exists twice, in force and lifted, with different content' % _name_files(twins),
+                  'remove the one that you do not want, and repeat the call')
     return bool(twins)
 
 
@@ -238,20 +214,20 @@ def _turn_console_log_on(step):
         return step.fail('; '.join(problem for problem, _ in state.foreign),
                          '%s; then repeat the call' % '; '.join(fix for _, fix in state.foreign))
     if not state.lacking:
-        return step.settle('guests are logged')
+        return step.settle('consoles are logged')
     if not step.is_dry:
         console_logging.turn_on()
-    step.change('for guests that start from now on: %s' % ', '.join(state.lacking))
+    step.change('%s: guests that start from now on are logged' % ', '.join(state.lacking))
 
 
 def _turn_console_log_off(step, session_ref):
     present = console_logging.read_state().present
     if not present:
-        return step.settle('it is off')
+        return step.settle('consoles are not logged')
     if step.is_dry:
         return step.change('%s, and the logs' % ', '.join(present))
     removed = console_logging.turn_off(session_ref)
-    text = 'guests that run are logged, and tended, until they end: do not remove the plug-ins before'
+    text = 'running guests are logged until they end: do not remove the plug-ins before'
     if not removed:
         return step.settle(text)
     rest = '; ' + text if console_logging.is_tended() else ''

@@ -220,7 +220,7 @@ BREAKAGES = {
     "xenstored is down": (_stopped_xenstored, ["xenstore", "console logs"], "xenstored"),
     "console logs lost their record": (_lost_record, ["console logs"], "/local/logconsole/@"),
     "an old rsync": (_program("rsync", "echo rsync  version 3.0.9  protocol version 30"), ["rsync"], "3.0.9"),
-    "rsync with a superscript": (_program("rsync", "echo rsync  version 3.1.\u00b2"), ["rsync"], "does not say its version"),
+    "rsync with a superscript": (_program("rsync", "echo rsync  version 3.1.\u00b2"), ["rsync"], "does not tell its version"),
     "rsync dies": (_program("rsync", "echo no shared library >&2; exit 127"), ["rsync"], "no shared library"),
     "rsync hangs": (_program("rsync", "exec sleep 100"), ["rsync"], "within 5 s"),
     "ssh dies": (_program("ssh", "exit 127"), ["ssh"], "127"),

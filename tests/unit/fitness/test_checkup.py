@@ -12,7 +12,7 @@ from dom0_lib.fitness import checkup
 
 
 def _raise(error):
-    def check(_patient):
+    def check(_host):
         raise error
     return check
 
@@ -24,7 +24,7 @@ def _raise(error):
     (KeyError('metrics'), "the check failed: KeyError: 'metrics'", 'defect'),
 ])
 def test_what_a_check_raises_is_its_problem(error, words, fix):
-    rows = checkup.examine([('first', _raise(error)), ('second', lambda patient: patient)], 'well', 60)
+    rows = checkup.examine([('first', _raise(error)), ('second', lambda host: host)], 'well', 60)
     assert [row['check'] for row in rows] == ['first', 'second'] and [row['ok'] for row in rows] == [False, True]
     assert words in rows[0]['problem'] and fix in rows[0]['fix']
     assert rows[0]['found'] == getattr(error, 'found', None)
@@ -37,16 +37,16 @@ def test_the_end_of_the_process_is_no_problem_of_a_check():
 
 
 def test_no_check_begins_after_the_limit():
-    rows = checkup.examine([('slow', lambda patient: time.sleep(0.2) or 'done'), ('late', _raise(AssertionError))], None, 0.1)
-    assert [row['ok'] for row in rows] == [True, False] and 'not looked at' in rows[1]['problem']
+    rows = checkup.examine([('slow', lambda host: time.sleep(0.2) or 'done'), ('late', _raise(AssertionError))], None, 0.1)
+    assert [row['ok'] for row in rows] == [True, False] and 'not run' in rows[1]['problem']
 
 
 def test_what_failed_once_is_not_asked_for_again(monkeypatch, tmpdir):
     monkeypatch.setenv('DOM0_ROOT', str(tmpdir))
-    patient = checkup.Patient('OpaqueRef:x', None)
+    host = checkup.Host('OpaqueRef:x', None)
     messages = []
     for _ in range(2):
         with pytest.raises(errors.PluginError) as caught:
-            patient.find_sr()
+            host.find_sr()
         messages.append(str(caught.value))
     assert messages[0] == messages[1] and '/etc/xensource-inventory' in messages[0]
