@@ -489,7 +489,7 @@ def test_a_log_of_somebody_else(bare):
         with bare.host.xenstore.client() as client:
             assert client.read(console_host.RECORD) == console_host.VALUE
         row, = [row for row in call(bare.pool, "doctor") if row["check"] == "console logs"]
-        assert row["ok"] and "somebody else" in row["found"]
+        assert row["ok"] and "other software" in row["found"]
         # Turned on it is ours.
         assert find(call(bare.pool, console_log="true"), "console log")["outcome"] == "done"
     finally:
