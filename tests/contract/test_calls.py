@@ -5,6 +5,7 @@ repeat to the byte. The rows are in calls.py; what right arguments do is tested 
 from __future__ import absolute_import, division
 
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -164,6 +165,15 @@ def test_every_call_has_its_rows():
             right, wrong = look_up(name, function, row.name)
             assert len(wrong) >= FEWEST_WRONG_VALUES, '%s of %s %s' % (row.name, name, function)
             assert binding.bind_legacy([binding.Arg('x', row.kind)], (), {u'x': right})
+
+
+@pytest.mark.parametrize('name, function', ALL_CALLS)
+def test_a_target_takes_what_its_row_declares(name, function):
+    call = TABLES[name][function]
+    module, _, target = call.target.partition(':')
+    code = getattr(importlib.import_module(module), target).__code__
+    parameters = code.co_varnames[:code.co_argcount]
+    assert parameters[0].lstrip('_') == 'session_ref' and sorted(parameters[1:]) == sorted(set(row.into for row in call.rows))
 
 
 @pytest.mark.parametrize('name, function, row, value', list_wrong('legacy'))
