@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packaging of dom0-plugins, the program for administrators' machines, and of what tests need.
+"""Package of the command dom0-plugins, for administrators' machines, and the requirements of the tests.
 
-Hosts are installed as docs/OPERATING.md says instead.
+The plug-ins are installed on hosts in other ways: docs/OPERATING.md.
 """
 
 import os
@@ -14,37 +14,37 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "dom0_lib", "
 
 
 def list_packages(top):
-    """A package of this checkout, and those in it."""
+    """The names of the package `top` of this checkout and of the packages in it."""
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
     return sorted(parent.replace(os.sep, ".") for parent, _, names in os.walk(top) if "__init__.py" in names)
 
 
-# Read by tests/run without being executed: keep them literals. None of them is for dom0.
-# dom0-plugins, which is for Python 3.8 and later:
+# tests/run reads these lists without executing this file: keep them literals. No package here is for dom0.
+# For dom0-plugins, on Python 3.8 and later:
 TOOL_REQUIREMENTS = [
     "XenAPI >= 24.26, < 27",
     "click >= 8.1, < 9",
     "rich >= 13, < 16",
 ]
-# The simulated host, the image service and the demo:
+# For the simulated host, the image service and the demo:
 HARNESS_REQUIREMENTS = [
     "XenAPI >= 24.26, < 27",
-    # What agents in simulated guests decrypt passwords with.
+    # Agents in simulated guests decrypt passwords with it.
     "cryptography >= 41, < 51",
     "rich >= 13, < 16",
     "six >= 1.16, < 2",
 ]
-# The tests, besides:
+# For the tests, besides those of the simulated host:
 TEST_REQUIREMENTS = [
     "hypothesis >= 6.31, < 7",
     "mock >= 5, < 6",
-    # An independent reader of what ipxe.py makes.
+    # An independent reader of the ISOs that ipxe.py makes.
     "pycdlib >= 1.14, < 2",
     "pytest >= 7.4, < 10",
     "pytest-timeout >= 2.1, < 3",
     "pytest-xdist >= 3.5, < 4",
     "ruff >= 0.9, < 0.18",
-    # The last one that makes environments for Python 2.7 and 3.6.
+    # The last version that makes environments for Python 2.7 and 3.6.
     "virtualenv == 20.21.1",
 ]
 
