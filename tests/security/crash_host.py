@@ -7,9 +7,7 @@ import json
 import os
 import random
 import shutil
-import signal
 import tarfile
-import time
 import uuid
 
 import XenAPI
@@ -92,20 +90,6 @@ class CrashHost(object):
             yield
         finally:
             del self.dom0.plugin_environment["DOM0_FAULT"]
-
-    def kill_after(self, seconds, call):
-        """Make a call in a thread and kill its process after so long; its Outcome."""
-        import threading
-        outcomes = []
-        thread = threading.Thread(target=lambda: outcomes.append(call()))
-        thread.start()
-        time.sleep(seconds)
-        for pid in self.dom0.processes.running_pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        thread.join(60)
-        assert not thread.is_alive(), "the call did not end"
-        return outcomes[0]
 
     def list_staging(self):
         """The names of what calls have left in the SR."""

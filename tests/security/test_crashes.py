@@ -11,6 +11,7 @@ from tests import conftest
 from tests import fault_points
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
+from tests.security.random_kills import RandomKills
 
 _SWEEPING = [name for name in fault_points.NAMES if name.startswith("sweep.")]
 _IMPORTING = [name for name in fault_points.NAMES if name.startswith(("staging.", "chain.", "publish."))
@@ -90,14 +91,17 @@ def test_killed_while_sweeping_after_a_kill(crash_host, uuids, first, point):
 @pytest.mark.parametrize("seed", [11, 12])
 def test_killed_at_random_moments(any_crash_host, seed):
     crash_host = any_crash_host
-    generator = random.Random(seed)
-    arrived = 0
+    kills = RandomKills(crash_host.dom0.processes, random.Random(seed))
+    outcomes = []
     for _ in range(_RANDOM_KILLS):
         uuids = [str(uuid.uuid4()) for _ in range(3)]
-        crash_host.kill_after(generator.uniform(0, 0.8), lambda uuids=uuids: crash_host.download(uuids))
-        arrived += crash_host.check(uuids)
+        outcome = kills.meet(lambda uuids=uuids: crash_host.download(uuids))
+        assert outcome.details is None or outcome.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
+        is_there = crash_host.check(uuids)
+        assert is_there or outcome.details, "the call answered, and the disks are not there"
+        outcomes.append(outcome)
         crash_host.remove(uuids)
-    assert arrived < _RANDOM_KILLS
+    assert any(outcome.details for outcome in outcomes)
 
 
 @pytest.mark.parametrize("point, passes", [

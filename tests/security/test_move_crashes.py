@@ -15,6 +15,7 @@ from tests import conftest
 from tests import fault_points
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
+from tests.security.random_kills import RandomKills
 
 pytestmark = pytest.mark.needs("rsync")
 
@@ -23,7 +24,8 @@ _COPYING = ["staging.file_made", "staging.written", "staging.file_finished", "di
 _PUBLISHING = [name for name in fault_points.NAMES if name.startswith(("chain.", "publish.")) and name != "chain.repaired"]
 _ARRIVING = ["arrival.taken", "arrival.forgotten"]
 _TRANSFERRING = ["staging.made", "staging.linked", "transfer.held", "transfer.sent", "staging.cleaning", "staging.cleaned"]
-_RANDOM_KILLS = 3
+# The first migration is left alone, to be measured.
+_RANDOM_KILLS = 4
 _KILLED = ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
 
 
@@ -205,18 +207,19 @@ def test_killed_at_random_moments(edge):
     """A whole migration within one host, each call of which may die; and a copy of the same chain."""
     host, directory = edge
     generator = random.Random(17)
+    transfers, receptions, copies = [RandomKills(host.dom0.processes, generator) for _ in range(3)]
     for _ in range(_RANDOM_KILLS):
         uuids = [[str(uuid.uuid4()) for _ in range(3)] for _ in range(2)]
         with mover_on(host, directory) as mover:
             for place in (1, 2, 0):
-                host.kill_after(generator.uniform(0, 0.6), lambda mover=mover, place=place: mover.transfer(place))
+                transfers.meet(lambda mover=mover, place=place: mover.transfer(place))
                 host.check([])
                 assert mover.transfer(place).details is None
-            host.kill_after(generator.uniform(0, 0.9), lambda mover=mover, uuids=uuids: mover.receive(uuids[0]))
+            receptions.meet(lambda mover=mover, uuids=uuids: mover.receive(uuids[0]))
             if not mover.check_received(uuids[0]):
                 assert mover.receive(uuids[0]).details is None
                 assert mover.check_received(uuids[0])
             host.remove(uuids[0])
-            host.kill_after(generator.uniform(0, 0.9), lambda mover=mover, uuids=uuids: mover.copy(uuids[1]))
+            copies.meet(lambda mover=mover, uuids=uuids: mover.copy(uuids[1]))
             host.check(uuids[1])
             host.remove(uuids[1])
