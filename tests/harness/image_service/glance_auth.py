@@ -9,7 +9,7 @@ from __future__ import absolute_import, division
 import datetime
 import time
 
-import image_service_tokens
+import service_tokens
 from keystonemiddleware import auth_token
 from keystonemiddleware.auth_token import _exceptions
 
@@ -19,13 +19,13 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 class TableAuth(auth_token.AuthProtocol):
     def fetch_token(self, token, allow_expired=False, **kwargs):
         now = time.time()
-        identity = image_service_tokens.find_identity(token, now)
+        identity = service_tokens.find_identity(token, now)
         if identity is None:
             raise _exceptions.InvalidToken("no such token, or it has expired")
         domain = {"id": "default", "name": "Default"}
         expires = datetime.datetime.fromtimestamp(now + 3600, datetime.timezone.utc)
-        if token.startswith(image_service_tokens.EXPIRING):
-            expires = datetime.datetime.fromtimestamp(float(token[len(image_service_tokens.EXPIRING):]),
+        if token.startswith(service_tokens.EXPIRING):
+            expires = datetime.datetime.fromtimestamp(float(token[len(service_tokens.EXPIRING):]),
                                                       datetime.timezone.utc)
         return {"token": {
             "methods": ["password"],
