@@ -17,6 +17,7 @@ from __future__ import absolute_import, division
 from dom0_lib import errors
 from dom0_lib import settings
 from dom0_lib import settings_file
+from dom0_lib.call import call_names
 from dom0_lib.call import session_role
 from dom0_lib.toolstack import xapi
 
@@ -42,7 +43,6 @@ def load_settings():
     """The settings.Settings of this host.  Raises errors.PluginError, also for a pattern of `deny` that denies nothing."""
     host_settings = settings.load()
     if host_settings.deny:
-        from dom0_lib.call import call_names
         void = [pattern for pattern in host_settings.deny if not any(matches(pattern, call) for call in call_names.CALLS)]
         if void:
             few = void[:settings_file.MAX_PROBLEMS + 1]

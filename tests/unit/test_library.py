@@ -35,9 +35,6 @@ OWNERS = {
     'syslog': [], 'logging': [],
 }
 
-# What a module may import while it works, because the call cannot do without it from its first moments on.
-LATE = {'call.policy': ['dom0_lib.call', 'dom0_lib.call.call_names']}
-
 MEANINGLESS = ['utils', 'helpers', 'common', 'misc', 'base', 'core', 'lib']
 PLUGIN_MAX_LINES = 60
 
@@ -92,7 +89,7 @@ def test_a_module_imports_the_library_when_it_is_imported_itself(module):
     """So that a call has all of it before it begins to work: an upgrade of the RPM removes the old files while calls run."""
     late = [name for node in parse_module(module).body if not isinstance(node, (ast.Import, ast.ImportFrom))
             for name in list_imports(node) if name.split('.')[0] == 'dom0_lib']
-    assert [name for name in late if name not in LATE.get(module, [])] == []
+    assert late == []
 
 
 @pytest.mark.parametrize('module', list_modules())

@@ -104,7 +104,7 @@ def play(number):
     except errors.Terminated:
         termination.clean_up()
 
-signal.signal(signal.SIGALRM, termination._receive)
+signal.signal(signal.SIGALRM, termination._receiver.receive)
 chance, directory = random.Random(1), sys.argv[1]
 for number in range(1000):
     termination._receiver.is_ending = False  # each round is another process's life

@@ -186,7 +186,7 @@ def feed_lanes():
     finally:
         results.close()
 
-signal.signal(signal.SIGALRM, termination._receive)
+signal.signal(signal.SIGALRM, termination._receiver.receive)
 chance = random.Random(1)
 for number in range(300):
     termination._receiver.is_ending = False  # each round is another process's life

@@ -276,7 +276,7 @@ from dom0_lib import errors
 from dom0_lib import termination
 from dom0_lib.system import proc
 
-signal.signal(signal.SIGALRM, termination._receive)
+signal.signal(signal.SIGALRM, termination._receiver.receive)
 chance = random.Random(1)
 for _ in range(100):
     termination._receiver.is_ending = False  # each round is another process's life
