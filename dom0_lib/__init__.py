@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library beside the plug-ins; each module imports only lower layers (docs/DESIGN.md)."""
+"""The library beside the plug-ins, in rooms; docs/DESIGN.md lists them."""
 
 from __future__ import absolute_import, division
 

@@ -43,7 +43,7 @@ def interpreter():
 
 
 def argument_bytes(index):
-    """The bytes of one command line argument, whatever the locale made of them.
+    """The bytes of one command line argument, independent of the locale.
 
     With XAPI's empty environment Python 3.6 reads argv as ASCII with surrogate escapes.
     """
@@ -69,7 +69,7 @@ def to_text(value):
 
 
 def native_ascii(data):
-    """Bytes as this Python's plain str, which it is fastest with; on Python 3 what is not ASCII becomes U+FFFD."""
+    """Bytes as this Python's plain str, the fastest type there; on Python 3 a byte beyond ASCII becomes U+FFFD."""
     return data if PYTHON2 else data.decode('ascii', 'replace')
 
 
@@ -84,14 +84,14 @@ def join_surrogates(text):
 
 def text_of_bytes(data):
     """Text of bytes: UTF-8, and U+DC00 + value for each byte that is not part of it; bytes_of_text() gives the bytes back."""
-    # It takes ED A0 80 to ED BF BF, which would be surrogates, for UTF-8.
+    # Python 2 accepts ED A0 80 to ED BF BF, the encodings of surrogates, as UTF-8.
     if PYTHON2 and any(piece[:1] >= b'\xa0' for piece in data.split(b'\xed')[1:]):
         return data.decode('ascii', 'surrogateescape')
     return data.decode('utf-8', 'surrogateescape')
 
 
 def bytes_of_text(text):
-    """The bytes that text_of_bytes() made `text` of.  Raises ValueError for other lone surrogates."""
+    """The bytes from which text_of_bytes() made `text`.  Raises ValueError for other lone surrogates."""
     if not PYTHON2:
         return text.encode('utf-8', 'surrogateescape')
     pieces = text.encode('utf-8').split(b'\xed')
@@ -107,7 +107,7 @@ def bytes_of_text(text):
 
 
 def keep_from_children(fd):
-    """Close `fd` when a child program starts; Python 3 made every descriptor so."""
+    """Have `fd` closed when a child program starts, as Python 3 does for every descriptor."""
     if PYTHON2:
         import fcntl
         fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
@@ -117,7 +117,7 @@ def start_program(path, argv, environment, streams, dies_with_us=False):
     """Start the program at `path` with `streams` (three descriptors) as its stdin, stdout and stderr and no others.
 
     It gets SIGPIPE and SIGXFSZ, which XAPI and Python ignore, as the system's default.  Returns its process id.
-    dies_with_us: it gets SIGTERM when this thread ends, however that comes about
+    dies_with_us: it gets SIGTERM when this thread ends, for any reason
     Raises EnvironmentError if it cannot be started.
     """
     if dies_with_us:
@@ -130,18 +130,18 @@ def start_program(path, argv, environment, streams, dies_with_us=False):
 
 
 def _list_descriptors():
-    """All open ones but the standard streams, and that of the listing itself, which is closed by now."""
+    """All open descriptors but the standard streams; one of them, the listing's own, is closed by now."""
     return [int(name) for name in os.listdir('/proc/self/fd') if int(name) > 2]
 
 
 def _make_pact():
-    """A function for the child of a fork, which then gets SIGTERM when its parent ends.  All is looked up before the fork."""
+    """A function for the child of a fork, by which it gets SIGTERM when its parent ends.  It looks nothing up after the fork."""
     import ctypes
     prctl, parent_pid = ctypes.CDLL(None).prctl, os.getpid()
 
     def agree():
         prctl(_PR_SET_PDEATHSIG, SIGTERM)
-        if os.getppid() != parent_pid:  # it has ended already
+        if os.getppid() != parent_pid:  # the parent has ended already
             os._exit(127)
     return agree
 
@@ -166,14 +166,14 @@ def _fork_program(path, argv, environment, streams, prepare):
 
 
 def _become_program(path, argv, environment, streams, problem, prepare):
-    """In the child: never returns, for everything above it on the stack belongs to the parent."""
+    """In the child: replace this process by the program.  Never returns: the callers on the stack belong to the parent."""
     try:
         prepare()
         for number in _DEFAULT_SIGNALS:
             raw_signal.signal(number, raw_signal.SIG_DFL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        # Listed here, where no other thread opens one any more that Python 2 would pass on.
+        # Listed after the fork: no other thread can open one now, which Python 2 would pass on.
         for other in _list_descriptors():
             if other != problem:
                 _close(other)
@@ -188,7 +188,7 @@ def _close(descriptor):
     try:
         os.close(descriptor)
     except EnvironmentError:
-        pass  # it was that of the listing
+        pass  # the descriptor of the listing
 
 
 def _read_through(descriptor):

@@ -13,7 +13,7 @@ class PluginError(Exception):
 
 
 class RequestError(PluginError):
-    """The process was not started as XAPI starts a plug-in, or its argument is not a method call."""
+    """XAPI did not start this process, or its argument is not a method call."""
 
 
 class ArgumentError(PluginError):
@@ -38,7 +38,7 @@ class ImageNotFound(PluginError):
 
 
 class InvalidImage(PluginError):
-    """The image is not what it should be: not an archive, a gap in its sequence, a damaged VHD."""
+    """The image cannot be used: it is no archive, has a gap in its sequence, or holds a damaged VHD."""
 
 
 class UnsafeImage(InvalidImage):
@@ -69,11 +69,11 @@ class CommandFailed(PluginError):
 
 
 class RebootDetectedError(PluginError):
-    """The domain of the guest is gone, so the guest may be there again as another domain; the message begins with REBOOT:."""
+    """The guest's domain is gone; the guest may have rebooted into a new one.  The message begins with REBOOT:."""
 
 
 class NotImplementedError(PluginError):
-    """The guest's agent does not know how to do it; the message begins with NOT IMPLEMENTED:."""
+    """The guest's agent lacks this function; the message begins with NOT IMPLEMENTED:."""
 
 
 class UnknownFunction(Exception):
@@ -85,7 +85,7 @@ class UnknownFunction(Exception):
 
 
 class Failure(Exception):
-    """A failure with a XAPI error code of its own, passed to the client as it stands."""
+    """A failure with a XAPI error code of its own, passed to the client unchanged."""
 
     def __init__(self, code, params):
         super(Failure, self).__init__(code, params)

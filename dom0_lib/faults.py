@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named points at which a test can make this process die or fail; nothing happens unless the environment arms one.
+"""Named points at which a test can make this process die or fail; without DOM0_FAULT in the environment they do nothing.
 
     DOM0_FAULT=<name>:<action>[:<n>]      at the n-th pass (the first, if absent)
         kill                              the process is killed, as by a power cut
-        enospc, eio                       the operation fails as a full or a broken disk makes it fail
+        enospc, eio                       the operation fails, as on a full or a broken disk
 
 XAPI gives a plug-in no environment, so on a host no point is ever armed.
 """

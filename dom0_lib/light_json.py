@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON for short calls: plain data as one line of ASCII, and what a text of JSON holds.
+"""JSON for short calls: plain data as one line of ASCII, and back.
 
 `import json` makes a short call 1.6-1.8 times as long on Python 3; its C helpers alone cost nothing.
 """
@@ -12,7 +12,7 @@ from _json import make_scanner
 from dom0_lib import compat
 
 _MAX_DEPTH = 64
-# With what a JSON text begins.  To have the scanner refuse another one takes five times as long as all else.
+# The first characters of JSON texts.  Checked here, because the scanner takes five times as long to refuse another one.
 _BEGINNINGS = frozenset(u' \t\n\r"{[-0123456789tfn')
 
 
@@ -22,7 +22,7 @@ def dumps(value):
 
 
 def _encode(value, keys):
-    """`keys`: what keys became.  Those of thousands of like maps are few; see pickles._write."""
+    """`keys` caches encoded keys: thousands of similar maps have few different ones; see pickles._write."""
     if isinstance(value, dict):
         members = []
         for key in sorted(value):
@@ -61,20 +61,20 @@ def loads(text):
         value, end = _scan(text, 0)
     except StopIteration:  # no value begins there
         raise ValueError('is not JSON')
-    except SystemError:  # Python 3.11 looks for json.decoder's class of errors where nobody has imported it
+    except SystemError:  # Python 3.11 needs the error class of json.decoder, which is not imported
         raise ValueError('is not JSON')
     except RuntimeError:  # nested too deep
         raise ValueError('is JSON nested too deep')
     if end != len(text):
-        raise ValueError('has more after its JSON')
+        raise ValueError('has text after its JSON')
     return value
 
 
 def from_stored(data):
-    """Bytes that a guest has stored, as callers read them: a JSON text as it stands, anything else as a JSON string of it.
+    """Bytes that a guest has stored, as JSON for callers: JSON text unchanged, any other text as a JSON string.
 
-    What is no UTF-8 becomes U+FFFD.  JSON that callers could not read is anything else: with Python's NaN, or nested deeper
-    than 64.
+    Bytes that are not UTF-8 become U+FFFD.  JSON that callers could not read, with NaN or nested deeper than 64, counts as other
+    text.
     """
     try:
         text = data.decode('ascii')
@@ -84,7 +84,7 @@ def from_stored(data):
         is_intact = text.encode('utf-8') == data
     if not is_intact or text[:1] not in _BEGINNINGS or not _is_readable(text):
         return compat.text_type(encode_basestring_ascii(text))
-    # XML has no place for these, and in JSON they are in strings only.
+    # XML cannot hold these two characters; in JSON they occur in strings only.
     return text.replace(u'\ufffe', u'\\ufffe').replace(u'\uffff', u'\\uffff')
 
 
@@ -109,7 +109,7 @@ def _refuse_constant(name):
 
 
 class _Reading(object):
-    """What the scanner asks of json.JSONDecoder."""
+    """The attributes that the scanner reads from a json.JSONDecoder."""
 
     encoding = 'utf-8'
     strict = True

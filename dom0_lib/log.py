@@ -16,17 +16,17 @@ _MAX_LINE = 1000
 
 
 def info(message, *values):
-    """Log what was done; the places in `message` are all %s."""
+    """Log an action; all placeholders in `message` are %s."""
     _send(_INFO, message, values)
 
 
 def warning(message, *values):
-    """Log what went wrong or was refused."""
+    """Log a failure or a refusal."""
     _send(_WARNING, message, values)
 
 
 def _send(severity, message, values):
-    # A datagram of our own, not syslog(3): that one blocks for ever when the daemon does not read.
+    # A datagram of our own, not syslog(3), which blocks for ever when the daemon does not read.
     import _socket
     text = compat.to_text(message % tuple(compat.to_text(value) for value in values))
     printable = ''.join(c if ' ' <= c != '\x7f' else ' ' for c in text[:_MAX_LINE])
@@ -37,6 +37,6 @@ def _send(severity, message, values):
         connection.connect(paths.locate(paths.SYSLOG_SOCKET))
         connection.send(compat.join_surrogates(line).encode('utf-8'))
     except EnvironmentError:
-        pass  # a call must not fail because nobody logs
+        pass  # a call must not fail for want of a syslog daemon
     finally:
         connection.close()

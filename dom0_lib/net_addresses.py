@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses of IPv4 and IPv6 as texts, without the socket module, which a short call cannot afford."""
+"""Checks of IPv4 and IPv6 addresses, without the socket module, which is too slow to import for a short call."""
 
 from __future__ import absolute_import, division
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things are in dom0, and the one seam for tests: DOM0_ROOT prefixes every dom0 path.
+"""Paths in dom0.  For tests the environment variable DOM0_ROOT prefixes every one of them.
 
 XAPI gives a plug-in PATH and nothing else, so on a host the prefix is always empty.
 """

@@ -156,15 +156,15 @@ class Settings(object):
 
 
 def find_near(text, names):
-    """The one of `names` that is probably meant by `text`, or None."""
+    """The name among `names` that `text` probably means, or None."""
     text = text[:settings_file.MAX_SHOWN].lower()
-    # Two letters in each other's place are one slip.
+    # Two swapped letters count as one edit.
     edits, name = min((1 if sorted(text) == sorted(name) else _count_edits(text, name), name) for name in names)
     return name if edits <= (len(name) + 2) // 3 else None
 
 
 def _count_edits(first, second):
-    """How many letters to insert, remove or replace in `first` to get `second`."""
+    """The number of letters to insert, remove or replace in `first` to get `second`."""
     counts = list(range(len(second) + 1))
     for row, letter in enumerate(first, 1):
         above, counts = counts, [row]
@@ -174,7 +174,7 @@ def _count_edits(first, second):
 
 
 def _find_unknown(reading, names):
-    """[(line, sentence)] of sections and settings that do not exist; of many only the first."""
+    """[(line, sentence)] of sections and settings that do not exist, at most the first few."""
     sections = sorted(set(section for section, _ in names))
     unknown = [(line, section, None) for section, line in reading.sections.items() if section not in sections]
     unknown += [(line, section, name) for (section, name), (line, _) in reading.texts.items()
@@ -201,7 +201,7 @@ def _describe_unknown(section, name, names):
 
 
 def are_given():
-    """Whether the file sets anything, or cannot be used; the file that packages bring is section names and comments."""
+    """Whether the file sets anything, or cannot be used.  The file in the packages has only section names and comments."""
     try:
         return load().are_given()
     except errors.PluginError:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines of /etc/dom0-plugins.conf, read alike by every Python.
+"""The lines of /etc/dom0-plugins.conf, read in the same way by every Python.
 
     [section]
-    name = value        or name: value; nothing behind it, not even a comment, and it does not go on in the next line
+    name = value        or name: value, on one line, without a comment behind it
     # comment           or ; comment
 
-ConfigParser differs from Python to Python: 2.7 merges what is repeated, takes away what follows a semicolon, and joins an indented
+ConfigParser differs between Pythons: 2.7 merges repeated sections, drops text after a semicolon, and joins an indented
 line to the value above.  Its import costs a call 10 ms.
 """
 
@@ -27,7 +27,7 @@ _BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 
 
 class Reading(object):
-    """What the bytes of a file say.
+    """The sections and settings in the bytes of a file.
 
     texts: {(section, name): (line, text)}, the first where a name is repeated; the section is None above the first one
     sections: {section: line}
@@ -47,7 +47,7 @@ class Reading(object):
         self.problems.append((number, sentence))
 
     def _read_line(self, number, line):
-        # No byte of zero even in a comment: after a power cut blocks of them may stand in place of settings.
+        # Zero bytes are refused even in a comment: after a power cut they may have replaced settings.
         if b'\0' in line:
             self._report(number, 'line %d has bytes of zero: the file is damaged' % number)
         elif not line or line[:1] in (b'#', b';'):
@@ -57,7 +57,7 @@ class Reading(object):
             return
         else:
             self._report(number, 'line %d has a control character, or is not UTF-8' % number)
-        if line[:1] == b'[':  # whose the next settings are is not known
+        if line[:1] == b'[':  # the section of the next settings is unknown
             self._has_section = False
 
     def _read_text(self, number, text):
@@ -116,13 +116,13 @@ def make_error(problems):
 
 
 def read():
-    """The bytes of the file, none if there is none.  Raises errors.PluginError."""
+    """The bytes of the file, b'' if there is no file.  Raises errors.PluginError."""
     path = paths.locate(paths.SETTINGS)
     try:
-        # A pipe in its place must not stop the call for ever.
+        # Without O_NONBLOCK a pipe in place of the file would stop the call for ever.
         source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except EnvironmentError as error:
-        # A link to nothing, on a file system that is not mounted, leads to settings that nobody knows.
+        # A dangling link may lead to a file system that is not mounted: those settings are unknown, not absent.
         if error.errno == errno.ENOENT and not os.path.lexists(path):
             return b''
         raise errors.PluginError('cannot read %s: %s' % (paths.SETTINGS, os.strerror(error.errno)))

@@ -25,18 +25,18 @@ _MAX_EPHEMERAL_DIGITS = 3
 
 def is_number(text, max_digits=MAX_DIGITS):
     """Whether `text`, a text or bytes, is a number of at most `max_digits` digits."""
-    # Texts and bytes apart: on Python 2 bytes beyond ASCII do not compare with text.
+    # Separate digits for texts and bytes: on Python 2 bytes beyond ASCII do not compare with text.
     digits = _DIGITS_OF_BYTES if isinstance(text, bytes) else DIGITS
     return 0 < len(text) <= max_digits and not text.strip(digits)
 
 
 def parse_number(text, max_digits=MAX_DIGITS):
-    """The number that a text, or bytes, is; None if it is none."""
+    """The number in a text, or bytes; None if it is no number."""
     return int(text) if is_number(text, max_digits) else None
 
 
 def to_number(value, max_digits):
-    """The number that an argument is, be it a text or a number; None for any other value, also for bytes."""
+    """The number in an argument, a text or a number; None for any other value, also for bytes."""
     if isinstance(value, bool) or not isinstance(value, (compat.text_type,) + compat.integer_types):
         return None
     return parse_number(compat.to_text(value), max_digits)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are replaced as a whole: whatever ends this process, or the host, a file is the old or the new one."""
+"""Files that survive a crash: a file is replaced as a whole, so that after a kill or a power cut it is the old or the new one."""
 
 from __future__ import absolute_import, division
 
@@ -15,18 +15,18 @@ _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
 def replace(path, data, mode=0o644, check=lambda: None):
-    """Write bytes to the file `path`, in the place of what is there.  Raises EnvironmentError.
+    """Write bytes to the file `path`, in place of the old file, if there is one.  Raises EnvironmentError.
 
-    check(): called when all is written, just before the file is put in its place; what it raises leaves the old one there
-    A link there is replaced, not followed.  Callers that may do this at the same time need a lock of their own.
+    check(): called when all is written, just before the file gets its name; an exception from it keeps the old file
+    A link is replaced, not followed.  Callers that may run at the same time need a lock of their own.
     """
     directory, name = os.path.split(path)
-    # The leading dot keeps cron, and whoever else reads all files of a directory, away from it.
+    # Programs that read all files of a directory, such as cron, skip a name with a leading dot.
     scratch = os.path.join(directory, '.%s.new' % name)
-    _remove(scratch)  # what a killed call has left, whatever its mode
+    _remove(scratch)  # a killed call may have left one, with any mode
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        os.fchmod(fd, mode)  # whatever the umask
+        os.fchmod(fd, mode)  # independent of the umask
         write_all(fd, data)
         os.fsync(fd)
     finally:
@@ -79,7 +79,7 @@ def open_regular(path, flags=os.O_RDONLY):
 
 
 def remove(path):
-    """Remove a file, or a link; returns whether it was there.  Raises EnvironmentError."""
+    """Remove a file, or a link; returns whether there was one.  Raises EnvironmentError."""
     if not _remove(path):
         return False
     sync(os.path.dirname(path))
@@ -94,7 +94,7 @@ def _remove(path):
 
 
 def make_directory(path, mode=0o755):
-    """Make a directory, and those above it, where there is none, and bring their names to the disk.  Raises EnvironmentError."""
+    """Make a directory and its parents, where they are missing, and sync their names to the disk.  Raises EnvironmentError."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -108,12 +108,12 @@ def make_directory(path, mode=0o755):
 
 
 def sync(path):
-    """Bring a file's content, or the names in a directory, to the disk.  Raises EnvironmentError."""
+    """Sync the content of a file, or the names in a directory, to the disk.  Raises EnvironmentError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     except EnvironmentError as error:
-        # What a file system answers that cannot do it for a directory: CIFS, before Linux 4.17.
+        # The answer of a file system that cannot sync a directory: CIFS before Linux 4.17.
         if error.errno != errno.EINVAL or not os.path.isdir(path):
             raise
     finally:

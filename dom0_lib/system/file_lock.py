@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock among our own calls on a file that stays, or a directory: what is replaced as a whole cannot be locked itself."""
+"""A lock among our own calls, on a file that stays or a directory: a file that is replaced as a whole cannot be locked itself."""
 
 from __future__ import absolute_import, division
 
@@ -14,9 +14,9 @@ _RETRY_S = 0.02
 
 
 def wait(fd, dom0_path, limit_s):
-    """Have what is open as `fd` for this process alone, until that is closed.
+    """Lock the open file `fd` for this process until it is closed.
 
-    dom0_path: what the lock is about, for the error.
+    dom0_path: the thing that the lock protects, for the error
     Raises errors.RetryableError after `limit_s` seconds, EnvironmentError.
     """
     compat.keep_from_children(fd)

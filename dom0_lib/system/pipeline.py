@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads in a row: each stage works on one piece while the one before makes the next.
+"""Threads in a row: each stage works on one piece while the stage before it makes the next.
 
-They pay because zlib, hashlib, socket and file calls release the interpreter's lock.
+This pays because zlib, hashlib, socket and file calls release the interpreter's lock.
 """
 
 from __future__ import absolute_import, division
@@ -18,7 +18,7 @@ class Stage(object):
     """A thread that calls `function` with each item put to it, in order.
 
     At most `depth` items wait, so memory is bounded.  After a failure the thread goes on taking items and drops them:
-    a put() never waits for a thread that has stopped, which matters as nothing interrupts that wait.
+    nothing could interrupt a put() that waits for a thread which has stopped.
     """
 
     def __init__(self, function, depth):
@@ -28,25 +28,25 @@ class Stage(object):
         self._thread = _start_thread(self._work)
 
     def put(self, item):
-        """Hand over one item.  Raises what an earlier item made the function raise."""
+        """Hand over one item.  Raises the error that the function raised for an earlier item."""
         if self._error is not None:
             raise self._error
         _undisturbed(self._queue.put, item)
 
     def close(self):
-        """Wait until every item is done.  Raises what the function raised."""
+        """Wait until every item is done.  Raises the error that the function raised."""
         self.stop()
         if self._error is not None:
             raise self._error
 
     def stop(self):
-        """Wait until every item is done or dropped; a failure has been seen elsewhere."""
+        """Wait until every item is done or dropped.  Raises nothing: the failure is known elsewhere."""
         if self._thread.is_alive():
             _undisturbed(self._queue.put, _END)
             _undisturbed(self._thread.join)
 
     def abandon(self):
-        """Drop the items that wait and end."""
+        """Drop the waiting items, and end the thread."""
         self._error = self._error or RuntimeError('the stage was abandoned')
         self.stop()
 
@@ -90,7 +90,7 @@ def map_in_order(function, items, workers):
     finally:
         for lane in lanes:
             lane.is_abandoned = True
-        # First make room in every lane: one more result of each and its end then fit, so none keeps another waiting.
+        # First empty every lane: then one more result and the end fit into each, and no lane blocks another.
         ended = [lane for lane in waiting if lane.drop_results()]
         for lane in waiting:
             while lane not in ended and _undisturbed(lane.results.get) is not _END:
@@ -115,7 +115,7 @@ class _Lane(object):
         _start_thread(self._work, function)
 
     def drop_results(self):
-        """Drop the results that wait; whether the end was among them."""
+        """Drop the waiting results; returns whether the end was among them."""
         dropped = [_undisturbed(self.results.get) for _ in range(self.results.qsize())]
         return bool(dropped) and dropped[-1] is _END
 
@@ -157,8 +157,8 @@ def _start_thread(target, *arguments):
 
 
 def _undisturbed(operation, *arguments):
-    """Do what takes locks of the threading module, which are written in Python: an exception that a signal raises in there
-    would leave one locked for ever.  It mostly comes just there, where the thread was waiting.
+    """Run an operation that takes locks of the threading module under a shield.  These locks are written in Python: the exception
+    of a signal would leave one locked for ever, and signals mostly come while the thread waits there.
     """
     with termination.Shield():
         return operation(*arguments)

@@ -19,7 +19,7 @@ _READ_BYTES = 65536
 _SIGKILL = 9
 _SHOWN_CHARACTERS = 300
 _CHECK_EVERY_S = 0.5
-# For a program to end those that it has started.
+# The time for a program to end the programs that it has started.
 _GRACE_S = 1.0
 
 
@@ -40,7 +40,7 @@ class Completed(object):
         return self.error_bytes.decode('utf-8', 'replace')
 
     def first_line(self):
-        """The first line that says something, stdout before stderr, for an error."""
+        """The first line that is not blank, of stdout or else of stderr, for an error."""
         for text in (self.output, self.error_output):
             for line in text.splitlines():
                 if line.strip():
@@ -52,15 +52,15 @@ def run(argv, deadline_s, ok_statuses=(0,), input_data=b'', check=None, max_outp
         starts_others=False):
     """Run a program found on PATH and wait for it.
 
-    input_data:    bytes for its stdin; check(): called at least every half second, what it raises kills the program
+    input_data:    bytes for its stdin; check(): called at least every half second, an exception from it kills the program
     take_output:   function(bytes) that gets its stdout as it comes; `output` is then empty, and only stderr is bounded
-    starts_others: it has programs of its own to end, so it is first asked to end (SIGTERM), also when this process dies
+    starts_others: it starts programs that it must end itself, so it gets SIGTERM before SIGKILL, also when this process dies
     Raises errors.CommandNotFound; errors.CommandFailed for a status not in `ok_statuses` (None: accept all; a signal's number is
     below zero), for output beyond `max_output_bytes`, and after `deadline_s` seconds, when it has been killed.
     """
     program = _Program(argv[0], starts_others)
     try:
-        with termination.Shield():  # a signal must not come between the start and our knowing of it
+        with termination.Shield():  # a signal between the start and the assignment would lose the program
             program.start(argv, bool(input_data))
         completed = _collect(program, deadline_s, memoryview(input_data), check, max_output_bytes, take_output)
     finally:
@@ -80,7 +80,7 @@ def _search_path():
 
 
 class _Program(object):
-    """A program that runs: our ends of its streams, as descriptors, and how it ended."""
+    """A running program: our ends of its streams, as descriptors, and its status once it has ended."""
 
     def __init__(self, command, starts_others):
         self.command = command
@@ -103,7 +103,7 @@ class _Program(object):
             self._pid = compat.start_program(path, argv, {'PATH': search_path, 'LC_ALL': 'C'}, [stdin, stdout, stderr],
                                               self._starts_others)
         except EnvironmentError as error:
-            if error.errno == errno.ENOENT:  # the interpreter of a script is not there
+            if error.errno == errno.ENOENT:  # the interpreter of a script is missing
                 raise errors.CommandNotFound(self.command)
             raise
         for theirs in (stdin, stdout, stderr):
@@ -124,7 +124,7 @@ class _Program(object):
         os.close(descriptor)
 
     def has_ended(self):
-        """Whether the program has ended, and then `status` is set."""
+        """Whether the program has ended; if so, `status` is set."""
         if self.status is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
@@ -188,9 +188,9 @@ def _collect(program, deadline_s, unsent, check, max_output_bytes, take_output):
 
 
 def _send(descriptor, data):
-    """How many bytes were taken; all of them by a program that no longer reads, as its status tells what it thought of them."""
+    """The number of bytes written.  If the program has closed its stdin, pretend that it took all: its exit status will tell."""
     try:
-        # A pipe that select() calls writable takes this much without a wait.
+        # A pipe that select() calls writable takes this many bytes without a wait.
         return os.write(descriptor, data[:select.PIPE_BUF])
     except EnvironmentError as error:
         if error.errno == errno.EPIPE:
@@ -208,7 +208,7 @@ def _ready(readers, writers, timeout_s):
 
 
 def _wait(program, ends_at, check):
-    """Whether the program has ended in time, waited for in short steps: waitpid() knows no deadline."""
+    """Whether the program ended in time.  This waits in short steps, because waitpid() has no deadline."""
     pause_s = 0.0005
     while not program.has_ended():
         if compat.monotonic_s() >= ends_at:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of an SR, or of another file system for guests' data, as they are written: sparse, and on the disk when they must be."""
+"""The writing of files in an SR, or in another file system for guests' data: sparse, and synced before they are published."""
 
 from __future__ import absolute_import, division
 
@@ -14,11 +14,11 @@ from dom0_lib.system import os_errors
 from dom0_lib.system import pipeline
 
 PLACE = 'the SR'
-# What other rooms call os_errors.StorageErrors.
+# The name under which other rooms know os_errors.StorageErrors.
 StorageErrors = os_errors.StorageErrors
-# How file systems without hard links say so.
+# The errors of file systems without hard links.
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-# The unit in which zeros become holes: smaller ones cost more calls than they save space.
+# The size of a hole: smaller ones would save little space and cost many calls.
 _HOLE_BYTES = 64 * 1024
 _ZEROS = b'\0' * _HOLE_BYTES
 _PIECE_BYTES = 1024 * 1024
@@ -27,13 +27,13 @@ _BLOCK_BYTES = 512
 # <linux/fs.h>; Python 2 has no names for these.
 _FICLONE = 0x40049409
 _SEEK_DATA, _SEEK_HOLE = 3, 4
-# What is written goes to the disk in steps of this size while more comes: dom0's small memory does not fill with dirty
-# pages, and the sync before publication has little left to do (0.4 s less for an 800 MB disk).
+# Written data is synced in steps of this size while more comes: dom0's small memory does not fill with dirty pages, and
+# the sync before publication has little left to do (0.4 s less for an 800 MB disk).
 _SYNC_BYTES = 64 * 1024 * 1024
 
 
 def sync(path, place=PLACE):
-    """Bring a file, or the names in a directory, to the disk."""
+    """Sync a file, or the names in a directory, to the disk."""
     with os_errors.StorageErrors('cannot write to %s' % place):
         durable_file.sync(path)
 
@@ -41,8 +41,8 @@ def sync(path, place=PLACE):
 class File(object):
     """A new file at `path`: write() memoryviews of its content in order, then finish().  Aligned runs of zeros become holes.
 
-    require_room(size_bytes): raises errors.StorageError unless the file system has so much to spare
-    place: what an error calls the file system
+    require_room(size_bytes): raises errors.StorageError unless the file system has as many bytes to spare
+    place: the file system's name in an error
     """
 
     def __init__(self, path, size_bytes, require_room, place):
@@ -81,9 +81,9 @@ class File(object):
             self._sync.put(self._fd)
 
     def copy(self, fd, report):
-        """Take all of an open file as the content: its blocks are shared where the file system can, else its holes stay holes.
+        """Copy all of the open file `fd`: its blocks are shared if the file system can share them; if not, its holes stay holes.
 
-        report(size_bytes): called for each piece; what it raises ends the copy
+        report(size_bytes): called for each piece; an exception from it ends the copy
         """
         with os_errors.StorageErrors('cannot copy to %s' % self._place):
             status = os.fstat(fd)
@@ -104,10 +104,10 @@ class File(object):
             fcntl.ioctl(self._fd, _FICLONE, fd)
             return True
         except EnvironmentError:
-            return False  # whatever the reason: reading and writing will tell
+            return False  # for any reason: reading and writing will show a real problem
 
     def finish(self):
-        """The content is complete."""
+        """End the file: its content is complete."""
         with os_errors.StorageErrors('cannot write to %s' % self._place):
             os.ftruncate(self._fd, self._size_bytes)
             if self._sync:
@@ -116,7 +116,7 @@ class File(object):
             faults.point('staging.file_finished')
 
     def close(self):
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         if self._fd is not None:
             if self._sync:
                 self._sync.abandon()
@@ -125,7 +125,7 @@ class File(object):
 
 
 def _list_extents(fd, size_bytes):
-    """Yield (start, end) of what is not a hole in the first `size_bytes` of a file; all of it where the file system cannot tell."""
+    """Yield (start, end) of the data in the first `size_bytes` of a file: all but holes, or all where holes are unknown."""
     end = 0
     while end < size_bytes:
         try:
@@ -146,6 +146,6 @@ def _read_extent(fd, start, end):
         os.lseek(fd, start, os.SEEK_SET)
         piece = os.read(fd, min(end - start, _PIECE_BYTES))
         if not piece:
-            return  # it has become shorter, which copy() sees
+            return  # the file has become shorter; copy() notices
         start += len(piece)
         yield piece

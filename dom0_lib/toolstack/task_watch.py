@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The XAPI task that a caller made for a long call: progress goes to it, a wish to cancel comes from it.
+"""The XAPI task that a caller made for a long call: it shows the progress, and cancels the call.
 
-XAPI sends no signal: `task.cancel` only leaves a note in the task's current_operations.  A thread of its own looks there,
-since XAPI may be slow, refuse, or have lost the task; the transfer must not notice.
+XAPI sends no signal: `task.cancel` only adds an entry to the task's current_operations.  A thread of its own reads them: XAPI
+may be slow, refuse, or have lost the task, and none of that may disturb the transfer.
 """
 
 from __future__ import absolute_import, division
@@ -76,7 +76,7 @@ class Watch(object):
                 reported, since_report_s = fraction, 0.0
 
     def _report(self, task, fraction):
-        """Whether XAPI lets us: before 8.2 there is no task.set_progress, and a role may lack it."""
+        """Report the progress.  False if XAPI refuses: releases before 8.2 have no task.set_progress, and a role may lack it."""
         try:
             task.set_progress(self._task_ref, fraction)
         except Exception as error:

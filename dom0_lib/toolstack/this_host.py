@@ -14,7 +14,7 @@ _CONTROL_DOMAIN_KEY = 'CONTROL_DOMAIN_UUID'
 
 
 def read_uuid():
-    """The uuid of this host, from where XAPI has it.  Raises errors.PluginError."""
+    """The uuid of this host, from the file in which XAPI finds it.  Raises errors.PluginError."""
     return _read(_UUID_KEY)
 
 
@@ -38,13 +38,13 @@ def _read(key):
 
 
 def find(session_ref, host_uuid):
-    """(XAPI, reference of this host); `host_uuid` is what the caller takes this host for, or None.
+    """(XAPI, reference of this host); `host_uuid` is the host that the caller means, or None.
 
     Raises errors.ArgumentError if that is another host, and what xapi.Errors raises.
     """
     uuid = read_uuid()
     if host_uuid not in (None, uuid):
-        # To act on the wrong host is worse than not to act.
+        # Acting on the wrong host is worse than not acting.
         raise errors.ArgumentError('host_uuid', 'is not this host, which is %s: call the plug-in on that one' % uuid)
     with xapi.Errors('cannot find this host'):
         api = xapi.connect(session_ref).xenapi

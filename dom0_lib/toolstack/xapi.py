@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XAPI over dom0's local socket, in the session that the call came with.  The only module that knows XenAPI."""
+"""XAPI over dom0's local socket, in the caller's session.  The only module that knows XenAPI."""
 
 from __future__ import absolute_import, division
 
@@ -13,9 +13,9 @@ _TIMEOUT_S = 60
 
 
 def connect(session_ref, timeout_s=_TIMEOUT_S):
-    """A XenAPI session (`.xenapi.class.method(...)`) that stands for the caller's; it need not be closed.
+    """A XenAPI session (`.xenapi.class.method(...)`) in the caller's session; it need not be closed.
 
-    timeout_s: for each call to answer.
+    timeout_s: limit for the answer to each call
     Every call may raise XenAPI.Failure, and OSError or socket.error after a restart of the toolstack.
     """
     session = require_module().Session('http://localhost', transport=_make_transport(timeout_s))
@@ -24,9 +24,9 @@ def connect(session_ref, timeout_s=_TIMEOUT_S):
 
 
 def log_in(exchange, user, password):
-    """A XenAPI session of one's own at another XAPI; exchange(bytes of a request) -> bytes of the answer.
+    """A new XenAPI session at another XAPI; exchange(bytes of a request) -> bytes of the answer.
 
-    Raises what `exchange` raises, and what the calls of a session do.
+    Raises the errors of `exchange` and of the calls of a session.
     """
     xmlrpc_client = compat.import_xmlrpc_client()
 
@@ -52,12 +52,13 @@ def require_module():
 
 
 class Errors(object):
-    """`with Errors(what):` turns what XAPI refuses into errors.PluginError, and that it cannot be reached into
-    errors.RetryableError; both begin with `what`.
+    """Within, a refusal by XAPI becomes errors.PluginError; if XAPI cannot be reached, that becomes errors.RetryableError.
+
+    failure: the beginning of the error's text, such as 'cannot list the SRs'
     """
 
-    def __init__(self, what):
-        self._what = what
+    def __init__(self, failure):
+        self._failure = failure
 
     def __enter__(self):
         return self
@@ -67,9 +68,9 @@ class Errors(object):
             return
         code = failure_code(value)
         if code:
-            # What follows the code may be a session's reference, or another secret.
-            raise errors.PluginError('%s: XAPI answered %s' % (self._what, code))
-        raise errors.RetryableError('%s: XAPI cannot be reached: %s' % (self._what, compat.to_text(value) or kind.__name__))
+            # The details after the code may be secrets, such as the reference of a session.
+            raise errors.PluginError('%s: XAPI answered %s' % (self._failure, code))
+        raise errors.RetryableError('%s: XAPI cannot be reached: %s' % (self._failure, compat.to_text(value) or kind.__name__))
 
 
 def failure_code(error):
@@ -78,7 +79,7 @@ def failure_code(error):
     if isinstance(error, XenAPI.Failure):
         return error.details[0]
     if isinstance(error, compat.import_xmlrpc_client().Fault):
-        # XenAPI.py logs in again when XAPI says SESSION_INVALID; without a password it makes this of it.
+        # When XAPI says SESSION_INVALID, XenAPI.py logs in again; without a password that ends in this Fault.
         return 'SESSION_INVALID' if error.faultCode == 401 else 'INTERNAL_ERROR'
     return None
 
@@ -89,12 +90,12 @@ def is_failure(error):
 
 
 def is_gone(error):
-    """Whether an error says that the object, or the session it was asked in, no longer exists."""
+    """Whether an error says that the object, or the session, no longer exists."""
     return failure_code(error) in ('HANDLE_INVALID', 'SESSION_INVALID')
 
 
 def is_interrupted(error):
-    """Whether a call was cut short by a signal under a shield, which Python 2 makes an error; it may have been done or not."""
+    """Whether a signal under a shield interrupted a call, which is an error on Python 2; XAPI may have carried the call out."""
     return isinstance(error, EnvironmentError) and error.errno == errno.EINTR
 
 

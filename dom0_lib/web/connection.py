@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP or TLS connection whose waits come in slices, so that no peer can outlast a deadline with a byte now and then.
+"""A TCP or TLS connection whose waits come in slices, so that a peer cannot outlast a deadline by sending a byte now and then.
 
-The only module that opens network connections.  What goes wrong on the way is errors.RetryableError.
+The only module that opens network connections.  Network failures are errors.RetryableError.
 """
 
 from __future__ import absolute_import, division
@@ -21,13 +21,13 @@ _TLS_ADVICE = 'in [tls] of %s' % paths.SETTINGS
 
 
 class Options(object):
-    """How to connect.
+    """The options of a connection.
 
-    connect_s, idle_s:          seconds to connect, and without any progress
-    total_s:                    seconds from now on for everything that is done with these options
+    connect_s, idle_s:          limits, in seconds, for connecting and for a time without progress
+    total_s:                    limit, in seconds from now, for everything that is done with these options
     verify, ca_file:            whether TLS certificates are verified, and a dom0 path with the authorities to trust
     proxy:                      a Url, or None
-    check:                      called at least twice a second while waiting; what it raises ends the wait
+    check:                      called at least twice a second while waiting; an exception from it ends the wait
     """
 
     def __init__(self, connect_s=30, idle_s=90, total_s=6 * 3600, verify=True, ca_file=None, proxy=None, check=None):
@@ -64,7 +64,7 @@ class Url(object):
 
     @property
     def origin(self):
-        """What must be equal for two URLs to belong to the same server."""
+        """The parts that two URLs of the same server share."""
         return self.scheme, self.host.lower(), self.port
 
     @property
@@ -74,7 +74,7 @@ class Url(object):
 
 
 class Broken(Exception):
-    """The peer has closed while we were sending; it may have said why."""
+    """The peer closed the connection while we were sending; it may have sent the reason before."""
 
 
 class Connection(object):
@@ -108,7 +108,7 @@ class Connection(object):
         except Broken as error:
             raise errors.RetryableError('the proxy of %s: %s' % (self.label, error))
         answer = b''
-        while b'\r\n\r\n' not in answer:  # the server behind it does not speak first, so nothing of TLS follows
+        while b'\r\n\r\n' not in answer:  # a TLS server does not speak first, so no byte of TLS can follow the answer
             data = self.receive(4096)
             answer += data
             if not data or len(answer) > _MAX_PROXY_ANSWER_BYTES:
@@ -127,14 +127,14 @@ class Connection(object):
         return self._wait_for(self._socket.recv, max_bytes, is_sending=False)
 
     def poll(self, max_bytes):
-        """What the peer has sent already: bytes, b'' when it has closed, None when there is nothing."""
+        """Bytes that the peer has sent already; b'' when it has closed, None when there are none."""
         if not select.select([self._socket], [], [], 0)[0]:
             return None
         self._socket.settimeout(0)
         try:
             return self._socket.recv(max_bytes)
         except EnvironmentError as error:
-            # A TLS peer may send what is not data: ssl then says that the operation did not complete.
+            # A TLS peer may send records without data: ssl then says that the operation did not complete.
             waits = error.errno in (errno.EAGAIN, errno.EWOULDBLOCK) or 'did not complete' in str(error)
             return None if waits else b''
         finally:
@@ -236,7 +236,7 @@ def _wrap_with_context(ssl, context, plain_socket, host, options):
     def wrap():
         return _shake_hands(context.wrap_socket(plain_socket, server_hostname=host, do_handshake_on_connect=False), options)
 
-    # Python 2 looks for an address among names only, where an authority does not put it.
+    # Python 2 looks for an address among the certificate's names only; authorities put it elsewhere.
     address = _pack_address(host) if compat.PYTHON2 and context.check_hostname else None
     if address is None:
         return wrap()
@@ -260,7 +260,7 @@ def _pack_address(text):
 
 
 def _make_tls_context(ssl, options):
-    if not hasattr(ssl, 'create_default_context'):  # 2.7.5 as it was released
+    if not hasattr(ssl, 'create_default_context'):  # the original 2.7.5, without distributors' patches
         if options.verify:
             raise errors.PluginError('%s cannot verify TLS certificates: upgrade it, or set verify = no %s' % (
                 compat.interpreter(), _TLS_ADVICE))
@@ -270,7 +270,7 @@ def _make_tls_context(ssl, options):
     except EnvironmentError as error:
         raise errors.PluginError('cannot use the ca_file %s: %s' % (_TLS_ADVICE, compat.to_text(error)))
     if hasattr(ssl, 'VERIFY_X509_STRICT'):
-        # Python 3.13 began to refuse private authorities without a keyUsage, which all earlier ones take.
+        # Python 3.13 began to refuse private authorities without a keyUsage, which all earlier versions accept.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not options.verify:
         context.check_hostname = False

@@ -2,8 +2,8 @@
 """A small HTTP/1.1 client: one request per connection, bodies streamed either way.
 
 The standard library's client cannot be stopped while it waits for a trickle, does not see an answer that comes while it sends,
-copies each piece on Python 2 and costs 20 ms to import.  What goes wrong on the network is errors.RetryableError; statuses
-are left to the caller.
+copies each piece on Python 2 and costs 20 ms to import.  Network failures are errors.RetryableError; the caller judges
+the status.
 """
 
 from __future__ import absolute_import, division
@@ -23,7 +23,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def get(url, headers, options=None):
-    """The Response to a GET of `url`; redirects are followed, but of `headers` only Range leaves the origin they are meant for.
+    """The Response to a GET of `url`; redirects are followed, but to another origin only the header Range is sent.
 
     The caller closes the response.  Raises errors.RetryableError, or errors.PluginError for a certificate.
     """
@@ -201,7 +201,7 @@ class Response(object):
             end = self._buffer.find(b'\r\n\r\n')
         lines = self._buffer[:end].decode('latin-1').split(u'\r\n')
         self._buffer = self._buffer[end + 4:]
-        # Others take a lone LF for the end of a line, and would read another header there.
+        # Other programs take a lone LF for the end of a line, and would read another header there.
         if any(u'\n' in line or u'\r' in line for line in lines):
             raise self._broken('sent a broken header')
         version, _, rest = lines[0].partition(u' ')
@@ -212,9 +212,9 @@ class Response(object):
         self._headers = {}
         for line in lines[1:]:
             name, colon, value = line.partition(u':')
-            # Not strip() alone, which takes control characters for spaces: for others `\x1cchunked` is no chunked body.
+            # Plain strip() also strips control characters: then `\x1cchunked` would be a chunked body here and nowhere else.
             name, value = name.lower(), value.strip(u' \t')
-            # What ends the headers for others, as a name with a space or a byte beyond ASCII does, would hide those after it.
+            # A name with a space or a byte beyond ASCII ends the headers for other programs, which would not see those after it.
             if not colon or not name or not all(u'!' <= c <= u'~' for c in name):
                 raise self._broken('sent a broken header')
             if self._headers.get(name, value) != value and name in (u'content-length', u'transfer-encoding'):
