@@ -107,7 +107,7 @@ def _check(row, value, plain):
             value = _parse_json(value)
         return row.kind.check(value)
     except ValueError as error:
-        # An @ in a URL follows a password.
+        # The text before an @ in a URL may hold a password.
         is_secret = row.kind.secret or u'@' in compat.to_text(value)
         shown = '' if is_secret else ' (got %s)' % _show(value)
         raise errors.ArgumentError(row.name, '%s%s' % (error, shown))
@@ -127,5 +127,5 @@ def _show(value):
 
 
 def or_absent(check):
-    """A check for what callers leave empty when they mean that there is none."""
+    """A check for an argument that may be empty, which counts as absent."""
     return lambda value: None if value == u'' else check(value)

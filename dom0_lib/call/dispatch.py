@@ -52,7 +52,7 @@ class Call(object):
 
 def dispatch(calls):
     """Answer the call in argv from the table `calls` (wire name: Call), and end the process."""
-    # Our package is found by now; the standard library must not be looked for beside other people's plug-ins.
+    # dom0_lib is found by now.  The standard library must not be searched for in the directory of other people's plug-ins.
     sys.path.pop(0)
     termination.install()
     try:
@@ -62,7 +62,7 @@ def dispatch(calls):
         except Exception as error:
             reply = wire.encode_failure(describe_failure(u'', error))
         _write(reply_fd, reply)
-        # Everything has been cleaned up where it was made; the interpreter's own teardown costs 2-4 ms.
+        # All cleaning up is done; the interpreter's own teardown costs 2-4 ms.
         os._exit(0)
     except errors.Terminated as error:
         termination.die_of(error.signal_number)
@@ -84,7 +84,7 @@ def answer(calls, request_data, plugin):
         return wire.encode_success(_run(calls, request, plugin))
     except (Exception, SystemExit) as error:
         details = describe_failure(function, error)
-        # The parameters of XAPI's own codes may be secrets: a session's reference is one of them.
+        # The parameters of XAPI's own codes may be secrets, such as the reference of a session.
         reason = details[2:] if details[0] == _PLUGIN_FAILURE else details[:1]
         log.warning('%s failed: %s', function, ': '.join(compat.to_text(item) for item in reason))
         return wire.encode_failure(details)
@@ -113,12 +113,12 @@ def _run(calls, request, plugin):
 
 
 def _holds_pickle(arguments):
-    # xenhost's get_config takes a JSON object by the name that marks a legacy call.  No pickle begins with a brace.
+    # The argument of xenhost's get_config has the same name, and is a JSON object.  No pickle begins with a brace.
     return not arguments.get(_LEGACY_KEY, u'{').startswith(u'{')
 
 
 def _authorize(call, request, plugin):
-    # Most hosts have no settings, or the comments that packages bring.  A link to nothing is neither.
+    # Most hosts have no settings file, or one with comments only.  A dangling link may be a file of settings that is out of reach.
     is_asked = call.acts_on_host
     if not is_asked and os.path.lexists(paths.locate(paths.SETTINGS)):
         from dom0_lib import settings
@@ -146,7 +146,7 @@ def describe_failure(function, error):
     if isinstance(error, errors.UnknownFunction):
         return ['UNKNOWN_XENAPI_PLUGIN_FUNCTION', error.function]
     name = type(error).__name__
-    # Callers take the last line of the message: it must have one.
+    # Callers read the last line of the message, so it must not be empty.
     return [_PLUGIN_FAILURE, function, name, compat.to_text(error).strip() or name]
 
 
@@ -157,7 +157,7 @@ def _request():
 
 
 def _take_stdout():
-    """A descriptor for the reply; what anything else prints goes to stderr, which XAPI drops."""
+    """A descriptor for the reply.  Anything else that is printed goes to stderr, which XAPI drops."""
     reply_fd = os.dup(1)
     compat.keep_from_children(reply_fd)
     os.dup2(2, 1)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of arguments a call can declare, and the binding of what a caller sent to what a function takes.
-
-A kind's check gets the decoded value and returns the value to use, or raises ValueError with the reason.
+"""The kinds of arguments that calls of several plug-ins declare; see binding for kinds in general.
 """
 
 from __future__ import absolute_import, division

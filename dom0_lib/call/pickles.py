@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The legacy encoding of arguments and replies: Python pickles of plain data, read and written here without `pickle`.
 
-A real unpickler builds any object that the caller names, as root.  This reader knows only the records below, all that
-Python 2's cPickle and protocol 0 make of None, bool, int, text, list, tuple, dict and float, so nothing can be called.
+A real unpickler builds any object that the caller names, as root.  This reader knows only the records below, which are
+all that Python 2's cPickle in protocol 0 writes for None, bool, int, text, list, tuple, dict and float, so nothing can be called.
 
     (  mark               0  drop the top        N  None             t  tuple to the mark     ]  empty list
     I  int or bool        1  drop to the mark    S  quoted bytes     l  list to the mark      }  empty dict
@@ -17,17 +17,17 @@ import _codecs
 from dom0_lib import compat
 from dom0_lib import text_checks
 
-# More than fits into an argument of a process.  The worst of this size takes 40 MiB and half a second to refuse; eight times as
-# much took 300 MiB, or 25 s with keys of equal hash.
+# More than fits into an argument of a process.  The worst pickle of this size takes 40 MiB and half a second to refuse; one of
+# eight times the size took 300 MiB, or 25 s with keys of equal hash.
 MAX_BYTES = 1 << 17
 MAX_DEPTH = 32
 MAX_VALUES = 100000
 _MAX_PLACE_LENGTH = 6
 _FLOAT_CHARACTERS = b'0123456789+-.einfaEINFA'
 _MAX_NUMBER_LENGTH = 400  # a float written by repr() may have 327 characters
-# What Python 2's repr() writes after a backslash.  The decoder knows more, and warns of what it does not know.
+# The characters that Python 2's repr() writes after a backslash.  The decoder knows more, and warns of others.
 _ESCAPES = (b"'", b'"', b'n', b'r', b't', b'x')
-# What a record S may hold as it is.
+# The characters that need no escape in a record S.
 _PLAIN_CHARACTERS = bytearray(code for code in range(0x20, 0x7f) if code not in (0x27, 0x5c)).decode('ascii')
 _MARK = object()
 
@@ -96,7 +96,7 @@ class _Reader(object):
 
     def _integer(self, digits):
         number = int(digits)
-        if ('%d' % number).encode('ascii') != digits:  # others read 010 as eight
+        if ('%d' % number).encode('ascii') != digits:  # other readers take 010 for eight
             raise PickleError('is damaged')
         return number
 
@@ -120,7 +120,7 @@ class _Reader(object):
 
     def _push_float(self):
         digits = self._number()
-        if digits.translate(None, _FLOAT_CHARACTERS):  # float() takes spaces, and on Python 3 underscores, which others refuse
+        if digits.translate(None, _FLOAT_CHARACTERS):  # float() also accepts spaces and, on Python 3, underscores
             raise PickleError('is damaged')
         self._stack.append(float(digits))
 
@@ -210,7 +210,7 @@ class _Reader(object):
     def _place(self):
         """The number of a stored value."""
         digits = self._line()
-        # Other readers take any number, and make room for as many values as it says.
+        # Other readers take any number, and allocate that many places.
         if not text_checks.is_number(digits, _MAX_PLACE_LENGTH) or digits[:1] == b'0' and len(digits) > 1:
             raise PickleError('is damaged')
         return digits
@@ -235,7 +235,7 @@ def _pair(values):
 
 
 def _check_bounds(value):
-    """Refuse what no caller sends: shared references can make a short pickle endless or exponential."""
+    """Refuse values that are too many or too deep: shared references can make a short pickle endless or exponential."""
     level, count = [value], 0
     for _ in range(MAX_DEPTH):
         below = []
@@ -265,8 +265,8 @@ def dumps(value):
 
 
 def _write(value, write, written):
-    """`written`: what texts became.  The keys of thousands of like maps are few, and a call for each value takes longer than
-    all else, a format twice as long as str(): so maps look there, and write their numbers themselves.
+    """`written` caches the records of texts: thousands of similar maps have few different keys.  A call for each value would
+    take most of the time, and a format twice the time of str(): so maps look keys up, and write their numbers, themselves.
     """
     if isinstance(value, dict):
         write('(')
@@ -306,7 +306,7 @@ def _write(value, write, written):
 
 
 def _text_record(text):
-    # What strip() leaves nothing of holds these characters alone; a look at each would take ten times as long.
+    # strip() leaves nothing of a text of plain characters alone; a loop over them would take ten times as long.
     if not text.strip(_PLAIN_CHARACTERS):
         return str("S'%s'\n" % text)  # Python 2 callers get a str, as they always did
     parts = ['V']

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which calls this host's administrator allows.
+"""The calls that this host's administrator allows.
 
     [policy] in /etc/dom0-plugins.conf
-    deny = xenhost.host_*, netwrap.*      calls by plug-in and function; * stands for any text
-    require_pool_admin = yes              for calls marked host-level: the caller must be a pool administrator
+    deny = xenhost.host_*, netwrap.*      calls as plug-in.function; * stands for any text
+    require_pool_admin = yes              the caller of a call with acts_on_host must be a pool administrator
 
 Since xapi 25.22 VM.call_host_plugin lets a VM operator call any plug-in.  On the coordinator the session is the caller's, and
-tells; on another member it is always the coordinator's own, and cannot.
+shows the role; on another member it is always the coordinator's own, and does not.
 
-Where the settings cannot be used, or a pattern of `deny` matches no call, nobody knows the policy, and no call is allowed.  The one
-exception is a call that needs no settings (doctor, which says what is wrong with them), for a certain pool administrator.
+If the settings cannot be used, or a pattern of `deny` matches no call, the policy is unknown, and no call is allowed.  The one
+exception is a call that needs no settings (doctor, which names their mistakes), when XAPI confirms a pool administrator.
 """
 
 from __future__ import absolute_import, division
@@ -27,7 +27,7 @@ def authorize(session_ref, plugin, function, is_host_level, needs_no_settings=Fa
     try:
         host_settings = load_settings()
     except errors.PluginError:
-        # That policy may deny this call, too: it must be harmless, and the role is asked for whatever the file says about that.
+        # The unknown policy may deny this call, too: so it must be harmless, and the role counts whatever the file says.
         if needs_no_settings and session_role.is_surely_pool_admin(session_ref):
             return
         raise

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a session is a pool administrator's, asked of XAPI without the XenAPI module.
+"""The question to XAPI whether a session is a pool administrator's, without the XenAPI module.
 
-That module, with xmlrpc.client and what it imports, costs a call 60-80 ms; a question of 400 bytes and its answer cost 2.  Only a
-plain yes is understood here; of everything else xapi.py makes a sense.
+That module, with xmlrpc.client and its imports, costs a call 60-80 ms; a question of 400 bytes and its answer cost 2.  Only a
+plain yes is understood here; after any other answer the caller asks again through xapi.py.
 """
 
 from __future__ import absolute_import, division
@@ -15,7 +15,7 @@ from dom0_lib import text_checks
 
 _TIMEOUT_S = 30
 _MAX_REPLY_BYTES = 1 << 20
-# The permission that host.call_plugin itself needs; of the roles only pool administrators have it.
+# The permission that host.call_plugin itself needs; only the role of pool administrators has it.
 PERMISSION = 'host.call_plugin'
 _REFERENCE = frozenset(text_checks.LETTERS_AND_DIGITS + u'-_.:')
 
@@ -32,7 +32,7 @@ def is_surely_pool_admin(session_ref):
 
 
 def _ask(method, session_ref):
-    """The texts in what XAPI answers; none for a failure."""
+    """The texts in the answer of XAPI; none for a failure."""
     reference = '<param><value><string>%s</string></value></param>' % session_ref
     body = '<?xml version="1.0"?><methodCall><methodName>%s</methodName><params>%s</params></methodCall>' % (method, 2 * reference)
     head = ('POST /RPC2 HTTP/1.1', 'Host: localhost', 'Connection: close', 'Content-Type: text/xml',
@@ -59,7 +59,7 @@ def _read_body(link):
                 return body[:length]
         if not piece:
             break
-    raise ValueError('no answer, or a strange one')
+    raise ValueError('no complete answer')
 
 
 def _read_length(head):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The XML-RPC of one plug-in process: a methodCall in argv, a methodResponse on stdout.
 
-Written for start-up: pyexpat costs 1 ms, xmlrpc.client 40.  It reads what XAPI writes (values without a <string> tag, the
-empty text as <value/>) and what xmlrpclib writes, and refuses everything else by name.
+Written for start-up: pyexpat costs 1 ms, xmlrpc.client 40.  It reads the forms that XAPI writes (values without a <string>
+tag, the empty text as <value/>) and that xmlrpclib writes; an error names anything else.
 """
 
 from __future__ import absolute_import, division
@@ -12,16 +12,16 @@ import pyexpat
 from dom0_lib import compat
 from dom0_lib import errors
 
-# XML 1.0 has no place for these, and a raw one makes XAPI refuse the whole reply.  CR is written as a reference because
-# a parser turns a raw one into LF.
+# XML 1.0 cannot hold these characters, and a raw one makes XAPI refuse the whole reply.  CR is written as a reference because
+# a parser turns a raw CR into LF.
 _ESCAPES = dict((code, u'\ufffd') for code in list(range(0x20)) + [0xfffe, 0xffff] if code not in (0x09, 0x0a))
 _ESCAPES.update({0x0d: u'&#13;', 0x26: u'&amp;', 0x3c: u'&lt;', 0x3e: u'&gt;'})
-# What stays as it is.
+# The bytes that need no escape.
 _PLAIN_BYTES = bytes(bytearray(code for code in range(0x7f) if code not in _ESCAPES))
 
 _PARAM = 'methodCall/params/param'
 _MEMBER = _PARAM + '/value/struct/member'
-# Where an element may be, and which sibling comes before it there ('' for none).
+# The places of elements, and the siblings that may precede an element there ('' for none).
 _PLACES = {
     'methodCall': ('',),
     'methodCall/methodName': ('',),
@@ -65,7 +65,7 @@ class _RequestReader(object):
     def __init__(self):
         self.request = Request()
         self._path = []
-        self._before = ['']  # for each open element: the last child it had
+        self._before = ['']  # for each open element: its last child
         self._text = []
         self._string = None
         self._name = None
@@ -159,7 +159,7 @@ def _string(text):
     if not isinstance(text, compat.text_type):
         raise TypeError('a reply is text, not %s' % type(text).__name__)
     try:
-        # To look for what must be escaped costs a thousandth of replacing nothing, on Python 2.
+        # On Python 2 looking for characters to escape takes a thousandth of the time of a replacement that changes nothing.
         if not text.encode('ascii').translate(None, _PLAIN_BYTES):
             return '<string>%s</string>' % text
     except UnicodeEncodeError:

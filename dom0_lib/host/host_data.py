@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cloud's scheduler wants to know of this host, and what clients keep here for themselves."""
+"""Data of this host for a cloud's scheduler, and the settings that clients keep here."""
 
 from __future__ import absolute_import, division
 
@@ -14,19 +14,19 @@ from dom0_lib.system import os_errors
 from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
 
-# Those of XAPI's cpu_info that are numbers for clients; socket_count they have always had as text.
+# The items of XAPI's cpu_info that clients get as numbers; they have always had socket_count as text.
 _CPU_NUMBERS = ('cpu_count', 'family', 'model', 'stepping')
 # struct utmp of glibc on x86-64: of 384 bytes the first two are the kind of a record, 7 a login.
 _LOGIN_RECORD_BYTES = 384
 _LOGIN = 7
-# What os-xenapi answered where nothing is stored.
+# os-xenapi's answer for a key without a value.
 _NO_NOTE = u'None'
 
 
 def describe(session_ref, host_uuid):
     """The map that nova's HostState reads; names are those that `xe host-param-list` once gave, sizes are bytes.
 
-    What clients have stored by set_config is in it as well, but never in the place of what XAPI says.
+    Values stored by set_config are in it as well, but never replace those of XAPI.
     """
     api, ref = this_host.find(session_ref, host_uuid)
     with xapi.Errors("cannot read this host's records"):
@@ -44,7 +44,7 @@ def describe(session_ref, host_uuid):
         'host_other-config': host['other_config'],
         'host_memory': {'total': int(metrics['memory_total']), 'overhead': int(host['memory_overhead']),
                         'free': int(metrics['memory_free']), 'free-computed': int(free_computed)},
-        # Xen's list ends with an empty one.
+        # Xen's list ends with an empty capability.
         'host_capabilities': [capability for capability in host['capabilities'] if capability],
         'host_cpu_info': dict((name, _number(value) if name in _CPU_NUMBERS else value)
                               for name, value in host['cpu_info'].items()),
@@ -56,7 +56,7 @@ def _load_notes():
     try:
         return kept_settings.load()
     except errors.PluginError as error:
-        log.warning('host_data goes without the stored settings: %s', error)
+        log.warning('host_data leaves out the stored settings: %s', error)
         return {}
 
 
@@ -68,13 +68,13 @@ def _number(text):
 
 
 def get_config(_session_ref, params):
-    """What set_config stored under params['key'], or the text None.  Raises errors.PluginError."""
+    """The value that set_config stored under params['key'], or the text None.  Raises errors.PluginError."""
     value = kept_settings.load().get(params['key'])
     return _NO_NOTE if value is None else value
 
 
 def set_config(_session_ref, params):
-    """Store params['value'] under params['key']; None removes it.  Raises what kept_settings.store() raises."""
+    """Store params['value'] under params['key']; None removes it.  Raises the errors of kept_settings.store()."""
     kept_settings.store(params['key'], params['value'])
 
 

@@ -14,9 +14,9 @@ _MAX_LINE = 1000
 
 def _make_action(action):
     def check(value):
-        # nova sends the JSON of the text.
+        # nova sends the text as JSON.
         if value not in (action, u'"%s"' % action):
-            raise ValueError('needs %s, which is all that this call does' % action)
+            raise ValueError('needs %s: this call does nothing else' % action)
         return action
     return binding.Kind(check)
 
@@ -30,7 +30,7 @@ def _check_line(value):
 
 def _check_address(value):
     value = _check_line(value)
-    # What makes a URL behind http:// is an address.
+    # An address is a text that makes a URL after http://.
     if u'/' in value or not value.strip(u'.-:[]'):
         raise ValueError('needs the address of a host')
     kinds.ENDPOINT.check(u'http://' + value)

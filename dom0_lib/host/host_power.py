@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this host takes guests, and its power.
+"""The power of this host, and whether it takes guests.
 
-XAPI reboots a host that is disabled and has no running guests.  os-xenapi disabled it and shut down every guest, whoever's it
-was; here a host that has guests is left as it is.
+XAPI reboots a host that is disabled and has no running guests.  os-xenapi disabled it and shut down every guest, of any tenant;
+here a host that has guests is left alone.
 """
 
 from __future__ import absolute_import, division
@@ -17,13 +17,13 @@ from dom0_lib.toolstack import xapi
 
 _LOST_STATES = ('Running', 'Paused')
 _SHOWN_GUESTS = 5
-# XAPI waits twenty minutes for a host to come up; what is wrong at once is known much earlier.
+# XAPI waits twenty minutes for a host to come up; most errors come much earlier.
 _START_WATCH_S = 30
 _POLL_S = 0.5
 
 
 def set_enabled(session_ref, enabled, host_uuid):
-    """Let guests be started here, or not: {'status': 'enabled' or 'disabled'}.  Raises what xapi.Errors raises."""
+    """Let guests be started here, or not: {'status': 'enabled' or 'disabled'}.  Raises the errors of xapi.Errors."""
     api, ref = this_host.find(session_ref, host_uuid)
     with xapi.Errors('cannot %s this host' % ('enable' if enabled else 'disable')):
         (api.host.enable if enabled else api.host.disable)(ref)
@@ -36,21 +36,21 @@ def act(session_ref, action, host_uuid):
     Raises errors.PluginError, and leaves the host as it was, while guests run or are paused here.
     """
     api, ref = this_host.find(session_ref, host_uuid)
-    what = 'cannot %s this host' % action
-    with xapi.Errors(what):
-        _refuse_guests(api, ref, what)
+    failure = 'cannot %s this host' % action
+    with xapi.Errors(failure):
+        _refuse_guests(api, ref, failure)
         was_enabled = api.host.get_enabled(ref)
     is_asked = False
     try:
-        with xapi.Errors(what):
+        with xapi.Errors(failure):
             if was_enabled:
                 api.host.disable(ref)
-                # Another may have been started before.
-                _refuse_guests(api, ref, what)
+                # A guest may have been started before the host was disabled.
+                _refuse_guests(api, ref, failure)
             is_asked = True
             getattr(api.host, action)(ref)
     except BaseException as error:
-        # Where XAPI does not say that it will not, it may: then no guest must be started.
+        # Without a refusal XAPI may still carry out the action: then no guest may be started here.
         if was_enabled and not (is_asked and isinstance(error, errors.RetryableError)):
             _enable_again(api, ref)
         raise
@@ -58,14 +58,14 @@ def act(session_ref, action, host_uuid):
     return {'power_action': action}
 
 
-def _refuse_guests(api, ref, what):
+def _refuse_guests(api, ref, failure):
     records = api.VM.get_all_records_where('field "resident_on"="%s"' % ref).values()
     guests = sorted(record['uuid'] for record in records
                     if not record['is_control_domain'] and record['power_state'] in _LOST_STATES)
     if guests:
         shown = ', '.join(guests[:_SHOWN_GUESTS]) + (', ...' if len(guests) > _SHOWN_GUESTS else '')
         raise errors.PluginError('%s: %d guest%s would be lost (%s): move them to another host or shut them down first' % (
-            what, len(guests), '' if len(guests) == 1 else 's', shown))
+            failure, len(guests), '' if len(guests) == 1 else 's', shown))
 
 
 def _enable_again(api, ref):
@@ -78,7 +78,7 @@ def _enable_again(api, ref):
 def start(session_ref, action, host_uuid):
     """Have XAPI power on a host of this pool; one that runs, such as this one, is left alone.  {'power_action': action}.
 
-    Raises what xapi.Errors raises, of what is wrong within half a minute.
+    Raises the errors of xapi.Errors, if they come within half a minute.
     """
     if host_uuid in (None, this_host.read_uuid()):
         return {'power_action': action}

@@ -19,7 +19,7 @@ _LOCK = '.lock'
 
 
 def load():
-    """The settings, {} where nobody has left any.  Raises errors.PluginError."""
+    """The settings, {} if there are none.  Raises errors.PluginError."""
     with os_errors.Errors('cannot read %s' % paths.XENHOST_CONF):
         data = durable_file.read(paths.locate(paths.XENHOST_CONF), _MAX_BYTES + 1)
     if data is None:
@@ -36,14 +36,14 @@ def load():
 
 
 def store(key, value):
-    """Set one of them, or with None remove it.  At any moment the file is the old or the new one, also after a power cut.
+    """Set one setting, or with None remove it.  At any moment the file is the old or the new one, also after a power cut.
 
     Raises errors.PluginError, errors.RetryableError while another call keeps writing.
     """
     path = paths.locate(paths.XENHOST_CONF)
     with os_errors.Errors('cannot write %s' % paths.XENHOST_CONF):
         durable_file.make_directory(os.path.dirname(path))
-        # The file itself is replaced, so that a lock on it would lock nobody out.
+        # The lock is another file: this one is replaced, so a lock on it would keep nobody out.
         lock = os.open(path + _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             file_lock.wait(lock, paths.XENHOST_CONF, _LOCK_TIMEOUT_S)

@@ -13,12 +13,12 @@ _DEADLINE_S = 60
 
 
 def list_details(_session_ref):
-    """The text of `lspci -vmmnk`: records parted by empty lines, ids as numbers, with the driver of each device."""
+    """The text of `lspci -vmmnk`: records separated by empty lines, ids as numbers, with the driver of each device."""
     return proc.run(['lspci', '-vmmnk'], _DEADLINE_S).output
 
 
 def find_type(_session_ref, pci_device):
-    """'type-VF' for a virtual function, 'type-PF' for a device that has some, else 'type-PCI'.
+    """'type-VF' for a virtual function, 'type-PF' for a device that has virtual functions, else 'type-PCI'.
 
     pci_device: domain:bus:slot.function.  Raises errors.PluginError if there is no such device.
     """

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another host joins the pool of this one, though the VM that runs nova-compute is on it.
+"""Have another host join this pool, while the VM that runs nova-compute is on that host.
 
     that host              this pool
     log in
     shut down the VM
-    pool.join     -------> XAPI of that host takes its VMs into this pool, and begins anew as a member
-    start the VM           the VM is now one of this pool's: it is started there as soon as its host is back
+    pool.join     -------> XAPI of that host takes its VMs into this pool, and restarts as a member
+    start the VM           the VM is now one of this pool's: it is started as soon as its host is back
 
-The VM is started in one place or the other, whatever happens.  A host with other running VMs, with shared storage, or with
+The VM is started again in one pool or the other, whatever fails.  A host with other running VMs, with shared storage, or with
 another licence cannot join: XAPI checks that.
 """
 
@@ -37,8 +37,8 @@ _XML = {'Content-Type': 'text/xml'}
 def join(session_ref, compute_uuid, url, user, password, force, master_addr, master_user, master_pass):
     """Have the host at `url` join this pool: pool.join or, with `force`, pool.join_force.  Returns None.
 
-    compute_uuid: the VM that runs nova-compute there; master_*: of this pool's coordinator
-    Raises errors.PluginError that names the step which failed.
+    compute_uuid: the VM that runs nova-compute there; master_*: address and login of this pool's coordinator
+    Raises errors.PluginError that names the failed step.
     """
     with _Step('log in to %s' % url):
         session = xapi.log_in(_make_exchange(url), user, password)
@@ -56,52 +56,55 @@ def join(session_ref, compute_uuid, url, user, password, force, master_addr, mas
     try:
         with _Step('find VM %s there' % compute_uuid):
             compute_ref = remote.VM.get_by_uuid(compute_uuid)
-        # A signal may come while it is started at the end: then that is done once more.
+        # A signal may come while the VM is started at the end: then it is started once more.
         termination.remember(start_again)
         try:
             with _Step('shut down VM %s' % compute_uuid):
                 remote.VM.clean_shutdown(compute_ref)
             with _Step('join the pool of %s' % master_addr):
                 (remote.pool.join_force if force else remote.pool.join)(master_addr, master_user, master_pass)
-            # The XAPI there still answers for a moment, but what it begins now would be lost.
+            # The XAPI there still answers for a moment, but would forget anything that it begins now.
             del places[0]
         finally:
             start_again()
             termination.forget(start_again)
     except errors.PluginError as error:
         problems.insert(0, compat.to_text(error))
-    # Not after a signal: the VM is then started once more in this session.
+    # Not in a finally: after a signal the VM is started once more, in this session.
     _log_out(session)
     if problems:
         raise errors.PluginError('; '.join(problems))
 
 
 class _Step(object):
-    """`with _Step(what):` logs that it is done, or raises errors.PluginError that says which step it was."""
+    """Within, one step of the join: its end is logged, and its failure becomes errors.PluginError.
 
-    def __init__(self, what):
-        self._what = what
+    action: the step, such as 'log in to <URL>'
+    """
+
+    def __init__(self, action):
+        self._action = action
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, traceback):
         if value is None:
-            log.info('host_join: done: %s', self._what)
+            log.info('host_join: done: %s', self._action)
         elif isinstance(value, Exception):
             reason = _describe(value)
-            log.warning('host_join: failed: %s: %s', self._what, reason)
-            raise errors.PluginError('host_join cannot %s: %s' % (self._what, reason))
+            log.warning('host_join: failed: %s: %s', self._action, reason)
+            raise errors.PluginError('host_join cannot %s: %s' % (self._action, reason))
 
 
 def _describe(error):
-    """The reason of an error; what follows a code of XAPI's may be a secret."""
+    """The reason of an error, without the details after a code of XAPI: they may be secrets."""
     code = None if isinstance(error, errors.PluginError) else xapi.failure_code(error)
     return 'XAPI answered %s' % code if code else compat.to_text(error) or type(error).__name__
 
 
 def _restart(places, compute_uuid):
-    """Start the VM where it is: on its host while that has not joined, else in this pool, where it appears by and by.
+    """Start the VM where it is: on its host before the join, in this pool after it, where the VM appears after a while.
 
     places: [(name, XAPI)]
     """
@@ -113,7 +116,7 @@ def _restart(places, compute_uuid):
                 api.VM.start(api.VM.get_by_uuid(compute_uuid), False, True)
                 return
             except Exception as error:
-                # It had not gone down, or somebody else has started it.
+                # The VM did not shut down, or somebody else has started it.
                 if xapi.failure_code(error) == 'VM_BAD_POWER_STATE' and error.details[3].lower() == 'running':
                     return
                 failures.append('%s: %s' % (place, _describe(error)))
@@ -126,12 +129,12 @@ def _log_out(session):
     try:
         session.xenapi.session.logout()
     except Exception as error:
-        # After a join that session is gone with the XAPI that it was of.
+        # A join ends the XAPI of that host, and with it the session.
         log.info('host_join: the session at the host has ended: %s', _describe(error))
 
 
 def _make_exchange(url):
-    """A function that has XAPI at `url` answer a request.  Whether its certificate is verified is a setting: see there."""
+    """A function that sends a request to XAPI at `url`.  verify_hosts in the settings tells whether its certificate is verified."""
     host_settings = settings.load()
 
     def exchange(request):

@@ -11,10 +11,10 @@ _QUOTES = (u'"', u"'")
 
 
 def get_xapi_setting(_session_ref, key):
-    """The text of a setting, '' where the file does not have it.  Raises errors.PluginError.
+    """The text of a setting, '' if the file does not have it.  Raises errors.PluginError.
 
-    A line is `key = value`; a # begins a comment wherever it is, only the first = parts, quotes around the whole value are
-    not part of it, and of several lines the last one counts (ocaml/xapi-idl/lib/xcp_service.ml in xapi-project/xen-api).  Only a
+    A line is `key = value`.  A # anywhere begins a comment, the first = ends the key, quotes around the whole value are not part
+    of it, and of several lines with a key the last one counts (ocaml/xapi-idl/lib/xcp_service.ml in xapi-project/xen-api).  Only a
     newline ends a line.
     """
     setting = u''

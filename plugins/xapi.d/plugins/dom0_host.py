@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Is this host fit for the other plug-ins? Make it so, and undo that."""
+"""The fitness of this host for the other plug-ins: checks, preparation, and its undoing."""
 
 from __future__ import absolute_import, division
 

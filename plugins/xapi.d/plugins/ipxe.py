@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's network settings into the iPXE ISO that it boots from."""
+"""Network settings of a guest, put into the iPXE ISO from which it boots."""
 
 from __future__ import absolute_import, division
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels and ramdisks of paravirtual guests: from a VDI, or from the cache, into /boot/guest."""
+"""Kernels and ramdisks of paravirtual guests, copied from a VDI or from the cache into /boot/guest."""
 
 from __future__ import absolute_import, division
 

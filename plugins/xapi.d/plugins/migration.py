@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The disks of a guest that moves: to another host, and from where they arrive there into an SR."""
+"""The disks of a guest that moves: sent to another host, and taken from /images there into an SR."""
 
 from __future__ import absolute_import, division
 

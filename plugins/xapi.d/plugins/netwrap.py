@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Network commands of neutron's agents, from a list of what is allowed."""
+"""Network commands of neutron's agents, each of which must be on a list."""
 
 from __future__ import absolute_import, division
 
