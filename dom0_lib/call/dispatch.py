@@ -26,7 +26,7 @@ Arg = binding.Arg
 
 
 class Call(object):
-    """One call: `target` ("dom0_lib.room.module:function") and the arguments it declares.
+    """One call: `target` ("dom0_lib.<room>.<module>:<function>") and the arguments it declares.
 
     The function gets the session reference and one keyword argument per declared parameter, and returns plain data.
 
