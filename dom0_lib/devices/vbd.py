@@ -117,7 +117,7 @@ def sweep(session_ref, is_alive, wait_s):
             log.warning('unplugged %s, which a dead process had left in dom0', record['VDI'])
         except errors.PluginError as error:
             stuck.append(record['VDI'])
-            log.warning('%s, and a dead process left it', error)
+            log.warning('%s; a dead process had left it plugged', error)
     return removed, stuck
 
 

@@ -47,7 +47,7 @@ def tend(session_ref):
     _require_logging()
     console_files.make_directory()
     with console_files.locked():
-        # List the logs before the domains: then a log without a domain is not one of a domain that is just starting.
+        # List the logs before the domains: then no log without a domain belongs to a domain that is just starting.
         logs = console_files.list_logs()
         reply = {'cut': console_files.cut(logs), 'removed': [], 'claims_set': 0, 'claims_removed': 0}
         if console_logging.is_on():

@@ -206,7 +206,7 @@ class _Exchange(object):
                     except xenstore.NotFound:
                         pass
         except errors.PluginError as error:
-            log.warning('the records of a request to an agent may be left: %s', error)
+            log.warning('the records of a request to an agent may remain: %s', error)
 
     def _time_out(self, circumstance=''):
         return errors.PluginError('TIMEOUT: the agent of domain %d has not answered within %d s%s' % (

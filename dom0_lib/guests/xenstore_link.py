@@ -27,7 +27,7 @@ DIRECTORY_PART = 22
 MAX_PAYLOAD_BYTES = 4096
 
 _HEADER = struct.Struct('=IIII')
-# The reply of OCaml's daemon to DIRECTORY has no limit but the names themselves, which a guest's quota keeps far below this one.
+# OCaml's reply to DIRECTORY is as long as all the names; a guest's quota keeps that far below this limit.
 _MAX_REPLY_BYTES = 16 << 20
 _RECEIVE_BYTES = 64 * 1024
 # Number and bytes of requests that are sent at once.  Two such batches fit into the socket's buffer: we never wait for a daemon
