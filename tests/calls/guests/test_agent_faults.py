@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """agent.py when things go wrong in the middle: the daemon, the guest, the process itself; and when much happens at once."""
 
+import collections
 import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 
@@ -19,7 +21,14 @@ from tests.harness.pool import Pool
 
 CROWD = 200
 CROWD_LIMIT_S = 120
-WAIT_CPU_LIMIT_S = 0.05
+# A process that sleeps has no context switches, however busy the machine is; its processor time is as exact as a tick alone.
+# The rest of a start may fall into what is watched.
+START_SWITCHES = 50
+# guest_agent connects again every 0.1 s, and looks at events every 0.02 s: two to four switches each.
+RECONNECTING_SWITCHES_PER_S = 10 / 0.1
+EVENT_SWITCHES_PER_S = 10 / 0.02
+# A process that never sleeps has more on an idle machine; on a busy one it is switched away from.
+MAX_CPU_SHARE = 0.3
 # An interpreter has started, and the request is written, when this has passed since the guest saw it.
 SETTLED_S = 0.5
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,11 +60,37 @@ def wait_asked(guest):
     time.sleep(SETTLED_S)
 
 
-def read_cpu_s(pid):
-    """User and system time of a process so far."""
+Work = collections.namedtuple("Work", "seconds switches cpu_s")
+
+
+def watch(pid, seconds):
+    """The Work of a process in the next `seconds`, or until it ends."""
+    began, first = time.monotonic(), read_work(pid)
+    last, ended = first, began
+    while ended < began + seconds:
+        time.sleep(0.1)
+        try:
+            last, ended = read_work(pid), time.monotonic()
+        except FileNotFoundError:
+            break
+    work = Work(ended - began, last[0] - first[0], last[1] - first[1])
+    print(work)
+    return work
+
+
+def read_work(pid):
+    """(context switches, user and system time in seconds) of a process so far"""
+    with open("/proc/%d/status" % pid) as source:
+        switches = re.findall(r"ctxt_switches:\s+(\d+)", source.read())
     with open("/proc/%d/stat" % pid) as source:
         fields = source.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+    return sum(map(int, switches)), (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+def check_sleeps(work, switches_per_s=0):
+    assert work.seconds > 0.5, "the process has ended too early to be watched"
+    assert work.switches <= START_SWITCHES + switches_per_s * work.seconds
+    assert work.cpu_s <= MAX_CPU_SHARE * work.seconds
 
 
 # The daemon
@@ -103,16 +138,14 @@ def test_a_domain_that_does_not_come_back_with_the_daemon_has_rebooted(newest_si
 
 def test_xenstored_goes_for_good(newest_site):
     with newest_site.new_guest(guests.keep_silent) as guest:
-        call = newest_site.start("version", guest.domid, timeout_s=4)
+        call = newest_site.start("version", guest.domid, timeout_s=6)
         wait_asked(guest)
         newest_site.store.stop()
         pid, = newest_site.pids()
-        before_s = read_cpu_s(pid)
-        time.sleep(2)
-        assert read_cpu_s(pid) - before_s <= WAIT_CPU_LIMIT_S
+        check_sleeps(watch(pid, 2), RECONNECTING_SWITCHES_PER_S)
         call.join()
         assert call.failure[2] == "PluginError" and "TIMEOUT:" in call.failure[-1].splitlines()[-1]
-        assert 4 <= call.took_s < 4 + cases.SLACK_S
+        assert 6 <= call.took_s < 6 + cases.SLACK_S
         newest_site.store.start()
         newest_site.store.restart()
 
@@ -151,16 +184,12 @@ def test_a_guest_fills_its_part_of_xenstore(newest_site):
 
 def test_events_without_end_do_not_keep_dom0_busy(newest_site):
     with newest_site.new_guest(guests.touch_all_the_time) as guest:
-        call = newest_site.start("version", guest.domid, timeout_s=3)
+        call = newest_site.start("version", guest.domid, timeout_s=5)
         wait_asked(guest)
         pid, = newest_site.pids()
-        before_s, started = read_cpu_s(pid), time.monotonic()
-        time.sleep(1.5)
-        share = (read_cpu_s(pid) - before_s) / (time.monotonic() - started)
+        check_sleeps(watch(pid, 1.5), EVENT_SWITCHES_PER_S)
         call.join()
-        assert "TIMEOUT:" in call.failure[-1] and call.took_s < 3 + cases.SLACK_S
-        print("%.1f %% of a processor" % (100 * share))
-        assert share < 0.06
+        assert "TIMEOUT:" in call.failure[-1] and call.took_s < 5 + cases.SLACK_S
 
 
 def test_a_guest_that_changes_all_that_is_next_to_a_request(newest_site):
@@ -215,23 +244,17 @@ def test_after_a_kill_the_same_id_can_be_used_again(newest_site):
 
 # Much at once
 
-def test_a_wait_costs_no_processor_time():
-    """10 s of it on two Pythons at the same time."""
-    with contextlib.ExitStack() as stack:
-        waits = []
-        for _, python in cases.ENDS:
-            site = Site(stack.enter_context(Pool(python=python)))
-            guest = stack.enter_context(site.new_guest(guests.keep_silent))
-            waits.append((site, guest, site.start("version", guest.domid, timeout_s=12)))
-        for _, guest, _ in waits:
+@pytest.mark.parametrize("python", cases.ENDS, ids=lambda python: python[0])
+def test_a_wait_costs_no_processor_time(python):
+    with Pool(python=python[1]) as pool:
+        site = Site(pool)
+        with site.new_guest(guests.keep_silent) as guest:
+            call = site.start("version", guest.domid, timeout_s=patience.ENDLESS_S)
             wait_asked(guest)
-        pids = [site.pids()[0] for site, _, _ in waits]
-        before_s = [read_cpu_s(pid) for pid in pids]
-        time.sleep(10)
-        after_s = [read_cpu_s(pid) for pid in pids]
-        for _, _, call in waits:
-            assert "TIMEOUT:" in call.join().failure[-1]
-    assert [after - before for after, before in zip(after_s, before_s) if after - before > WAIT_CPU_LIMIT_S] == []
+            pid, = site.pids()
+            check_sleeps(watch(pid, 5))
+            os.kill(pid, signal.SIGTERM)
+            assert call.join().failure[1] == "signal: SIGTERM"
 
 
 def test_many_guests_answer_at_once(newest_site):
