@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated host with other people's disks, on which calls die at a chosen place; and what must hold after the next call."""
+"""One simulated host with other tenants' disks, on which calls die at a chosen place; and invariants after the next call."""
 
 import collections
 import contextlib
@@ -70,7 +70,7 @@ class CrashHost(object):
             "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})), image
 
     def sweep(self):
-        """What the call that cleans up does alone."""
+        """Clean up the SR, by the call for that."""
         return self.attempt(lambda: self.pool.call("glance.py", "sweep", {"sr_uuid": self.sr.uuid}))
 
     @staticmethod
@@ -92,7 +92,7 @@ class CrashHost(object):
             del self.dom0.plugin_environment["DOM0_FAULT"]
 
     def list_staging(self):
-        """The names of what calls have left in the SR."""
+        """The names of directories that calls have left in the SR."""
         return [name for name in os.listdir(self.sr.path) if name.startswith(".")]
 
     def check(self, uuids):
@@ -116,17 +116,16 @@ class CrashHost(object):
             return image.footer.hidden
 
     def remove(self, uuids):
-        """Make the SR as it was."""
+        """Remove the VDIs' files; the scan of the next check() forgets their records."""
         for name in uuids:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(name))
-        self.sr.scan()
 
     def _path(self, vdi_uuid):
         return os.path.join(self.sr.path, "%s.vhd" % vdi_uuid)
 
     def _look(self):
-        """{name: what must not change} of everything in the SR."""
+        """{name: state that must not change} of everything in the SR."""
         states = {}
         for name in os.listdir(self.sr.path):
             status = os.lstat(os.path.join(self.sr.path, name))
