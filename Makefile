@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make` shows what there is. Python environments are made under .venvs/ by tests/run the first time they are needed.
+# `make` lists the targets. Python environments are made under .venvs/ by tests/run the first time they are needed.
 
-# Options of what `make demo`, `make sim`, `make bench` and the packages' targets start: make sim ARGS=--help
+# Options of `make demo`, `make sim`, `make bench` and the packages' targets: make sim ARGS=--help
 ARGS ?=
 
 # Seconds for each target of `make fuzz`.
@@ -13,10 +13,10 @@ MODULE ?=
 # The interpreter of the host that `make install` installs for; without DESTDIR that is this machine.
 PYTHON ?= /usr/bin/python3
 
-# -E: what the caller's shell says about Python (PYTHONPATH and so on) stays out.
+# -E: ignore the caller's PYTHONPATH and the like.
 RUN = @python3 -E -B -m tests.run
 
-# What packages are made with; everything is dated SOURCE_DATE_EPOCH, by default the last commit's date.
+# The makers of packages; all files are dated SOURCE_DATE_EPOCH, by default the last commit's date.
 BUILD = @python3 -E -B packaging
 
 .PHONY: help demo test compat check lint sim bench fuzz mutate docs install tarball rpm suppack check-suppack clean
@@ -48,7 +48,7 @@ bench: ## time, memory and call overhead, beside os-xenapi and curl | tar
 docs: ## write anew the replies in docs/WIRE.md, from the simulated host, and the tables of rooms
 	$(RUN) docs
 
-fuzz: ## fuzz all that reads what others send, TIME= seconds (60) for each target; ARGS=--help
+fuzz: ## fuzz every reader of foreign data, TIME= seconds (60) for each target; ARGS=--help
 	$(RUN) fuzz --time $(TIME) $(ARGS)
 
 mutate: ## do the tests bite? mutants of MODULE=dom0_lib/....py against the tests that see it; ARGS=--help

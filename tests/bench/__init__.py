@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, memory and call overhead, beside what else does the same job: `make bench`."""
+"""Time, memory and call overhead, beside other programs for the same job: `make bench`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call costs that does nothing: whole processes, beside an interpreter that runs `pass`."""
+"""The cost of a call that does nothing: whole processes, beside an interpreter that runs `pass`."""
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calls cost that read a file or two of the host: whole processes, beside an interpreter that runs `pass`."""
+"""The cost of calls that read a file or two of the host: whole processes, beside an interpreter that runs `pass`."""
 
 import base64
 import functools

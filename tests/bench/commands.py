@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command costs that neutron has run in dom0: whole processes, beside an interpreter that runs `pass` and then the command.
+"""The cost of a command that neutron runs in dom0: whole processes, beside an interpreter that runs `pass` and then the command.
 The command is `true`, so that its own time is next to nothing."""
 
 import json

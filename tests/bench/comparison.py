@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to do one job, measured in turn, so that what else the machine does falls on all of them alike."""
+"""Ways to do one job, measured in turn, so that other work on the machine slows all of them alike."""
 
 import collections
 import statistics
@@ -40,7 +40,7 @@ class DifferenceTarget(object):
 
 
 class SizeTarget(object):
-    """What `row` makes is at most `limit` times as large as what `against` makes."""
+    """The result of `row` is at most `limit` times as large as that of `against`."""
 
     def __init__(self, row, against, limit):
         self.row, self.against, self.limit = row, against, limit

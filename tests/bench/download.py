@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image into an SR: our plug-in, os-xenapi's, and what a shell does; from one server, into one directory."""
+"""An image into an SR: our plug-in, os-xenapi's, and a shell's commands; from one server, into one directory."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def _compare(options, made, service, stack):
                     extra_headers={"X-Auth-Token": service.token})
 
     def way(download, row, synced_row=None):
-        """download() into the empty SR; synced_row: what `row` becomes with its files on stable storage."""
+        """download() into the empty SR; synced_row: the row that also puts the files on stable storage."""
         def do(watch):
             with watch(row):
                 download()

@@ -41,7 +41,7 @@ def has_os_xenapi(pythons):
 
 
 def add_os_xenapi(dom0, pythons):
-    """Put os-xenapi's plug-ins there, and beside them what they import that a dom0 has."""
+    """Install os-xenapi's plug-ins, and beside them the modules of dom0 that they import."""
     dom0.add_plugins(OS_XENAPI_PLUGINS)
     site_dir = _ask(pythons[OS_XENAPI_PYTHON], "import six; print(six.__file__)").rpartition("/")[0]
     shutil.copytree(os.path.join(site_dir, "XenAPI"), os.path.join(dom0.plugin_dir, "XenAPI"))
@@ -49,7 +49,7 @@ def add_os_xenapi(dom0, pythons):
 
 
 def add_xenstore_tools(dom0):
-    """Put Debian's xenstore-read and its kind there; what they need is in xenstored.tool_environment()."""
+    """Install Debian's xenstore-read and its kind; xenstored.tool_environment() is their environment."""
     for name in os.listdir(xenstored.tools_dir()):
         os.symlink(os.path.join(xenstored.tools_dir(), name), os.path.join(dom0.bin_dir, name))
 
@@ -83,7 +83,7 @@ class Process(object):
         _, self._status = os.waitpid(self._pid, 0)
 
     def read_output(self):
-        """What it wrote, once it has been waited for."""
+        """Its standard output, once it has ended."""
         if self._status != 0:
             raise RuntimeError("%s ended with status %#x" % (self._program, self._status))
         with open(self._output_path, "rb") as output:
@@ -99,7 +99,7 @@ def time_process(watch, row, dom0, command, after=None):
 
 
 def has_openssl_hashes(python):
-    """Whether hashlib is OpenSSL's, as in every dom0: what it falls back to is slower, and holds the interpreter's lock."""
+    """Whether hashlib is OpenSSL's, as in every dom0: Python's own is slower, and holds the interpreter's lock."""
     return _ask(python, "import hashlib; print(type(hashlib.md5()).__name__)") == "HASH"
 
 

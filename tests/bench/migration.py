@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VHD to another host: our plug-in, os-xenapi's, and what a shell does; over one sshd, each in a host's mount namespace."""
+"""A VHD to another host: our plug-in, os-xenapi's, and a shell's commands; over one sshd, each in a host's mount namespace."""
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmark prints: the machine, a table per comparison, the targets."""
+"""The report: the machine, a table per comparison, the targets."""
 
 import os
 import platform

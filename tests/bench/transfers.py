@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What downloads and uploads share: plug-ins to call, ours and os-xenapi's, and programs in a row."""
+"""Shared by downloads and uploads: plug-ins to call, ours and os-xenapi's, and programs in a row."""
 
 import os
 import pickle

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VDI into an image: our plug-in, os-xenapi's, and what a shell does; to one server, from one directory."""
+"""A VDI into an image: our plug-in, os-xenapi's, and a shell's commands; to one server, from one directory."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def _compare(options, made, service, stack):
     transfers.run_pipeline(repository.path, ["tar", "-xzf", made.path])
     vdi_uuid = str(uuid.uuid4())
     os.rename(os.path.join(repository.path, "0.vhd"), os.path.join(repository.path, vdi_uuid + ".vhd"))
-    # What the shell packs has the name that it gets in the archive.
+    # The shell packs a file under its own name.
     unpacked = os.path.join(repository.mount, "unpacked")
     os.mkdir(unpacked)
     os.link(os.path.join(repository.path, vdi_uuid + ".vhd"), os.path.join(unpacked, "0.vhd"))

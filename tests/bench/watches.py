@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measured way of doing a job is handed: `with watch("name of its row"): ...` around the job itself.
+"""Watches, which measure a job: `with watch("name of its row"): ...` around the job itself.
 
 The same function is timed with a Stopwatch and, once, looked at with a MemoryWatch, so that looking costs no time.
 """
@@ -21,7 +21,7 @@ Peak = collections.namedtuple("Peak", "largest_bytes together_bytes")
 
 
 class Stopwatch(object):
-    """readings: {row: Reading}, in the order of the job; sizes: {row: bytes} of what was made, to be filled in."""
+    """readings: {row: Reading}, in the order of the job; sizes: {row: bytes} of the results, to be filled in."""
 
     def __init__(self):
         self.readings = {}
@@ -29,7 +29,7 @@ class Stopwatch(object):
 
     @contextlib.contextmanager
     def __call__(self, row, after=None):
-        """Measure what is done inside; `after`: the row that this goes on from, whose reading is added."""
+        """Measure the block; `after`: the row that this continues, whose reading is added."""
         started = self.readings.get(after, Reading(0.0, 0.0))
         cpu_s, wall_s = _children_cpu_s(), time.perf_counter()
         yield

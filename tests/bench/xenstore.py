@@ -48,7 +48,7 @@ def _compare(kind, python, version, stack):
 
 
 def _compare_os_xenapi(python, pythons, stack):
-    """Its list_records reads every key with a process and then fails, as its reply is no text: what it took is measured."""
+    """Its list_records reads every key with a process and then fails, as its reply is no text: the time until then is measured."""
     ours, theirs = (_make_dom0("xenstored", python, stack) for _ in range(2))
     ours.install_plugins()
     hosts.add_os_xenapi(theirs, pythons)
@@ -71,7 +71,7 @@ def _make_dom0(kind, python, stack):
 
 
 def _call(watch, row, dom0, function, path, expected):
-    """expected: what the reply holds, or how many entries."""
+    """expected: the reply's content, or its number of entries."""
     value = json.loads(plugin_reply.decode(_run(watch, row, dom0, function, path)))
     if expected not in (value, len(value)):
         raise RuntimeError("%s answered %r" % (row, value))

@@ -13,7 +13,7 @@ DOMID = 5
 def run(name, options, report, compare, compare_os_xenapi, rounds, os_xenapi_rounds):
     """Report compare(kind, python, version, stack) for each xenstored and Python, and compare_os_xenapi(python, pythons, stack).
 
-    Each returns a Comparison; what it starts ends with `stack`. rounds: where the options do not say how many
+    Each returns a Comparison; its processes end with `stack`. rounds: where the options do not say how many
     """
     missing = xenstored.list_missing()
     if missing:

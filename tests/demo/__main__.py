@@ -64,7 +64,7 @@ def _interrupt(number, frame):
 
 
 def _ignore_signals():
-    # However often somebody interrupts from now on: what the demo made will be removed.
+    # From now on no interrupt keeps the demo's files from being removed.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -76,7 +76,7 @@ def _fail(text, status):
 
 
 def _describe(error):
-    """One line: XAPI's own words, or about what nobody expected what and where."""
+    """One line: XAPI's own words; for an unexpected error, its class, text and place."""
     details = getattr(error, "details", None)
     if details:
         return "XAPI answers %s" % ", ".join(details)

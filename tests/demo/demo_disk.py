@@ -105,7 +105,7 @@ def _write_archive(raw, start, files, limit_bytes, advance):
 
 
 def _read_back(raw, extents, advance):
-    """(offset, bytes) of what lies in the extents."""
+    """(offset, bytes) of the data in the extents."""
     for start, end in extents:
         for offset in range(start, end, _PIECE_BYTES):
             data = os.pread(raw.fileno(), min(_PIECE_BYTES, end - offset), offset)

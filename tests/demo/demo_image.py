@@ -13,7 +13,7 @@ _COMPRESSION_LEVEL = 1
 
 
 def pack(path, chain, advance=lambda size_bytes: None):
-    """A tar.gz of VHDs, leaf first: 0.vhd, 1.vhd, ...; advance(bytes) is called for what has been packed."""
+    """A tar.gz of VHDs, leaf first: 0.vhd, 1.vhd, ...; advance(bytes) is called for data that has been packed."""
     with tarfile.open(path, "w:gz", compresslevel=_COMPRESSION_LEVEL) as archive:
         for number, source in enumerate(chain):
             member = tarfile.TarInfo("%d.vhd" % number)
@@ -42,7 +42,7 @@ def create(service, name):
 
 
 def read_record(service, image_id):
-    """What the service says of an image."""
+    """The service's record of an image."""
     return json.loads(_request(service, "GET", "/" + image_id))
 
 

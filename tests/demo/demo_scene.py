@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the demo takes place: a simulated host, an SR, an image service; and what several steps do there."""
+"""The scene of the demo: a simulated host, an SR, an image service; and actions that several steps share."""
 
 import collections
 import contextlib
@@ -22,7 +22,7 @@ Image = collections.namedtuple("Image", "id size_bytes")
 
 
 class DemoFailed(Exception):
-    """The demo did not show what it should; one line of text."""
+    """A step of the demo failed; one line of text says how."""
 
 
 def call_plugin(scene, function, arguments, plugin="glance.py"):
@@ -52,13 +52,13 @@ def watched(show):
     over = threading.Event()
 
     def watch():
-        # What it asks may be gone; the block will say so.
+        # The simulated XAPI may be gone; the block's own failure says so.
         with contextlib.suppress(OSError, ValueError, XenAPI.Failure):
             while not over.wait(_POLL_S):
                 show()
             show()
 
-    # In the background, so that an interruption reaches what the block waits for.
+    # In the background, so that an interruption reaches the block's own wait.
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -95,7 +95,7 @@ def list_chain(records, vdi):
 
 
 def compare_content(scene, vdi, disk):
-    """Raises DemoFailed unless the guest reads from the VDI what was put on the disk."""
+    """Raises DemoFailed unless the guest reads the disk's original data from the VDI."""
     screen, path = scene.screen, vhd_path(scene, vdi)
     with screen.step("read") as step:
         digest = vhd_reader.digest(path)
@@ -108,12 +108,12 @@ def compare_content(scene, vdi, disk):
     screen.say("      %s" % digest)
     screen.say("  %s: %s" % (demo_disk.MOTD, motd))
     if (digest, file_count) != (disk.digest, disk.file_count):
-        raise DemoFailed("what the guest reads is not what was put on the disk")
+        raise DemoFailed("the guest does not read the data that were put on the disk")
     screen.say("  The same: %d of %d files, every byte." % (file_count, disk.file_count), style="green")
 
 
 def list_files(scene):
-    """What tells one state of the SR from another: {relative path: (inode, size, time of the last change)}."""
+    """A fingerprint of the SR: {relative path: (inode, size, time of the last change)}."""
     found = {}
     for parent, directories, names in os.walk(scene.sr.path):
         for path in (os.path.join(parent, name) for name in directories + names):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo shows: a line for each step when it is done, a bar while it runs if somebody watches a terminal."""
+"""The demo's output: a line for each step when it is done, and on a terminal a bar while the step runs."""
 
 import contextlib
 import time
@@ -47,7 +47,7 @@ class Screen(object):
 
 
 class Step(object):
-    """outcome: what the line says; size_bytes: what its rate is made from, if not the total."""
+    """outcome: text of the line; size_bytes: for the rate, if not the total."""
 
     def __init__(self, progress, task_id, total_bytes):
         self.outcome = ""

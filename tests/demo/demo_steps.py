@@ -38,7 +38,7 @@ _NEXT = """\
 
 
 def run(data_bytes, start_cleanup):
-    """Show everything with data_bytes on the disk.  start_cleanup() is called before what the demo made is removed.
+    """Show everything with data_bytes on the disk.  start_cleanup() is called before the demo's files are removed.
 
     Raises DemoFailed, XenAPI.Failure, OSError.
     """

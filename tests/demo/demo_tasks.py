@@ -89,7 +89,7 @@ def show_cancellation(scene, archive, length):
 
 
 def _fail(scene, arguments, task, shown):
-    """What XAPI answers to the download that is cancelled."""
+    """XAPI's answer to the download that is cancelled."""
     try:
         with shown:
             demo_scene.call_plugin(scene, "download_vhd2", arguments)
@@ -152,6 +152,6 @@ class Task(object):
         self.cancelled_at, self.cancelled_fraction = time.monotonic(), self.seen[-1]
 
     def say(self):
-        """What the plug-in reported; nothing about a transfer too short for that."""
+        """The progress that the plug-in reported; empty for a transfer that was too short."""
         if self.seen:
             self._screen.say("  task     XAPI saw %s" % ", ".join("%.0f %%" % (100 * fraction) for fraction in self.seen[-10:]))

@@ -16,7 +16,7 @@ import pytest
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEADLINE_S = 120
 DIGEST = r"\n  put on the disk, SHA-256\n      ([0-9a-f]{64})\n  read from the SR\n      ([0-9a-f]{64})\n"
-# Half-way is seen late, and never early; what was there by then is more than nothing.
+# Half-way is seen late, and never early; some of the image was there by then.
 CANCELLATION = (
     r"\n  import +task\.cancel at [5-9][0-9] %; ended [0-9.]+ s after that +[0-9.]+ s"
     r"\n  task     XAPI saw (?:[0-9]+ %, )*[5-9][0-9] %"
@@ -89,7 +89,7 @@ def test_a_terminal_gets_bars(directory):
     assert process.returncode == 0
     for name in (b"pack", b"upload", b"import"):
         assert re.search(rb"\r[^\n]*%s +\x1b[^\n]* of [0-9.]+ MB" % name, output)
-    # What a task says has no unit.
+    # A task's progress has no unit.
     assert re.search(rb"\r[^\n]*import +\x1b[^\n]*m [5-9][0-9] %", output)
     # The cursor is visible again.
     assert output.rindex(b"\x1b[?25h") > output.rindex(b"\x1b[?25l")

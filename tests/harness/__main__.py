@@ -56,7 +56,7 @@ def _parse_arguments():
                         help="for plug-ins that do not know DOM0_ROOT: mount the host's files over this machine's for them, "
                              "and give them PATH alone (needs root)")
     parser.add_argument("--xenstore", default="stand-in", choices=xenstored.KINDS,
-                        help="what answers at /var/run/xenstored/socket (default: %(default)s)")
+                        help="the daemon at /var/run/xenstored/socket (default: %(default)s)")
     options = parser.parse_args()
     python = shutil.which(options.python)
     if not python:

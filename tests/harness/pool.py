@@ -55,7 +55,7 @@ class Pool(object):
 
     username = "root"
     password = "harness"
-    # Somebody who may not call host.call_plugin, but VM.call_host_plugin.
+    # A user who may call VM.call_host_plugin, but not host.call_plugin.
     operator_username = "operator"
     operator_password = "harness"
 
@@ -101,7 +101,7 @@ class Pool(object):
     def __exit__(self, *exc_info):
         self.stop()
 
-    # What clients need
+    # For clients
 
     @property
     def url(self):
@@ -124,7 +124,7 @@ class Pool(object):
     def method_names(self):
         return self._xapi.method_names()
 
-    # What tests need
+    # For tests
 
     def add_vm(self, name, host=0, power_state="Running", **fields):
         """A guest, on hosts[host] if it runs, where xenstore knows it then. Returns its reference."""

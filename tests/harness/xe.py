@@ -20,7 +20,7 @@ _LISTS = {"host": "host", "sr": "SR", "vdi": "VDI", "vm": "VM", "task": "task"}
 
 
 class CommandError(Exception):
-    """One line on what is wrong with the command."""
+    """The command is wrong; one line says how."""
 
 
 def run(session, command, words):

@@ -2,7 +2,7 @@
 """Prepares environments and runs tests. Needs nothing but a Python 3 (>= 3.6) and its standard library.
 
     python3 -m tests.run test               everything, on every dom0 Python
-    python3 -m tests.run compat             what os-xenapi's unmodified client gets, beside its own plug-ins
+    python3 -m tests.run compat             os-xenapi's unmodified client, beside its own plug-ins
     python3 -m tests.run check              lint and fast tests on one Python
     python3 -m tests.run lint               lint alone
     python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
@@ -33,7 +33,7 @@ INTEGRATION_WORKERS = 4
 TEST_DEADLINE_S = 600
 FAST_DEADLINE_S = 1800
 INTEGRATION_DEADLINE_S = 9000
-# All targets together: enough to find again what anybody breaks near an input of the corpus.
+# All targets together: enough to find a defect near an input of the corpus.
 FUZZ_S = 60
 FUZZ_DEADLINE_S = 600
 
@@ -198,7 +198,7 @@ def _pytest(environment, directories, deadline_s, workers=0):
     command = [environments.python_of(environment), "-B", "-m", "pytest", "-c", "tests/pytest.ini",
                "-o", "cache_dir=%s/%s/pytest_cache" % (environments.ENVIRONMENTS, environment)]
     if workers:
-        # Neighbours stay together, as they share hosts; a worker that has nothing left takes half of what another one has.
+        # Neighbours stay together, as they share hosts; an idle worker takes half of another worker's tests.
         command += ["-n", str(workers), "--dist", "worksteal", "--timeout", str(TEST_DEADLINE_S)]
     names = " + ".join(os.path.basename(directory) for directory in directories)
     return Step("%s tests, Python %s" % (names, environment), command + directories, deadline_s)

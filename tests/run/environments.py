@@ -23,7 +23,7 @@ ENVIRONMENTS_NAME = ".venvs"
 ENVIRONMENTS = os.path.join(CHECKOUT, ENVIRONMENTS_NAME)
 STAMP = ".ready"
 
-# What an environment starts with: these Pythons run no later pip, and with an earlier one they are handed packages that
+# An environment's first packages: these Pythons run no later pip, and with an earlier one they are handed packages that
 # are not for them.
 OLD_PIP = {"2.7": "20.3.4", "3.6": "21.3.1"}
 
@@ -63,13 +63,13 @@ XENSTORED_PACKAGES = [
 COMMAND_DEADLINE_S = 900
 LOCK_DEADLINE_S = 1800
 
-# What a caller's shell may hold that would bring other modules into an environment, or install to another place.
+# Variables of a caller's shell that would bring other modules into an environment, or install to another place.
 LEAKS = ("PIP_PREFIX", "PIP_TARGET", "PIP_USER", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 LEAK_PREFIXES = ("PYTHON", "VIRTUALENV_")
 
 
 class EnvironmentFailed(Exception):
-    """An environment cannot be made; the text says why and what to do."""
+    """An environment cannot be made; the text names the reason and the fix."""
 
 
 def python_of(name):
@@ -77,7 +77,7 @@ def python_of(name):
 
 
 def clean_environ():
-    """os.environ for children: unaffected by what the caller's shell says about Python."""
+    """os.environ for children, without the variables of the caller's shell for Python."""
     environ = {name: value for name, value in os.environ.items()
                if name not in LEAKS and not name.startswith(LEAK_PREFIXES)}
     # Output that waits in a buffer makes a CI log look dead.
@@ -86,7 +86,7 @@ def clean_environ():
 
 
 def has_venv(python):
-    """Debian keeps what `python -m venv` needs in a package of its own."""
+    """Whether `python -m venv` works: Debian has a separate package for it."""
     return _imports(python, "ensurepip, venv")
 
 

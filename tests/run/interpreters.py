@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-# What the supported hosts carry (docs/DESIGN.md), and the newest Python, so that the next host is no surprise.
+# The Pythons of supported hosts (docs/DESIGN.md), and the newest, so that the next host is no surprise.
 DOM0_VERSIONS = ("2.7", "3.6", "3.11", "3.12", "3.13")
 
 # The simulated host, the integration tests, the benchmarks and the demo.

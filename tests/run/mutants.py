@@ -13,7 +13,7 @@ import re
 # module has the same change of such a line more than once: both together name a mutant.
 Mutant = collections.namedtuple("Mutant", "line line_text change new_source")
 
-# Pattern of an operator in the source, and what it becomes.
+# Pattern of an operator in the source, and its replacement.
 COMPARISONS = {
     ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"),
     ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="),
@@ -163,7 +163,7 @@ class _Finder(ast.NodeVisitor):
         between = self.source[start:end].decode("utf-8")
         found = re.search(r"(?<!\w)(?:%s)(?!\w)" % pattern if pattern[-1].isalpha() else pattern, between)
         whole_start, whole_end = self._start_of(node), self._end_of(node)
-        # A comment between the operands may hold the operator's name; what then does not compile is counted as such.
+        # A comment between the operands may hold the operator's name; a mutant that does not compile is counted as such.
         before = self.source[whole_start:start].decode("utf-8") + between[:found.start()]
         after = between[found.end():] + self.source[end:whole_end].decode("utf-8")
         self._add(whole_start, whole_end, before + new + after)

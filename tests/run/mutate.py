@@ -323,7 +323,7 @@ class _Copy(object):
 
 
 def _end(process):
-    """End pytest, and what it has left in its process group."""
+    """End pytest, and the rest of its process group."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

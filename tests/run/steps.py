@@ -12,7 +12,7 @@ import time
 
 from tests.run import environments
 
-# Who watches a CI log stops what looks dead.
+# A CI system may stop a job that prints nothing.
 HEARTBEAT_S = 60
 
 # pytest takes an interrupt as a wish to tear its fixtures down, which ends the servers that tests have started.

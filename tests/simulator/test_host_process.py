@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plug-in's process on the simulated host, and what becomes of its output: each fact of xapi's as one row or test.
+"""A plug-in's process on the simulated host, and xapi's reading of its output: each fact of xapi's as one row or test.
 
 The plug-ins are scripts written here, in shell where an interpreter would hide what the kernel was asked for.
 """

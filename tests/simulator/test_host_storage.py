@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SRs of the simulated host: SM's rules for what a scan sees, its garbage collection and locks, and VDIs as devices."""
+"""SRs of the simulated host: SM's rules for scans, its garbage collection and locks, and VDIs as devices."""
 
 import fcntl
 import hashlib
@@ -195,7 +195,7 @@ def test_snapshot_keeps_the_content_and_leaves_a_hidden_base(sr, session):
     base, = set(sr.vdis()) - {name, snapshot["uuid"]}
     assert (snapshot["is_a_snapshot"], snapshot["snapshot_of"]) == (True, vdi)
     assert [digest(sr, disk) for disk in (name, snapshot["uuid"])] == [before] * 2
-    # The old file became the base under a new name: whoever had it open reads the base now.
+    # The old file became the base under a new name: a process that had it open reads the base now.
     assert os.stat(os.path.join(sr.path, base + ".vhd")).st_ino == inode
     records = sr.vdis()
     assert not records[base]["managed"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""XML as xapi reads and writes it. The documents and what becomes of them were measured with xapi's parser, xmlm 1.4.0."""
+"""XML as xapi reads and writes it. The documents and their fate were measured with xapi's parser, xmlm 1.4.0."""
 
 import xmlrpc.client
 
@@ -39,7 +39,7 @@ READ = [
     (b"<a>\xc2\x85</a>", "a('\\x85')"),
 ]
 
-# Documents that are none, and what xapi puts into its error. Where the texts differ, ours is expat's: None here.
+# Texts that are no documents, and the text of xapi's error. Where the texts differ, ours is expat's: None here.
 REFUSED = [
     (b"", "unexpected end of input line 1"),
     (b"   ", "unexpected end of input line 1"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client of Glance may rely on, asked of the stand-in and of the real Glance 33.0.0 alike.
+"""The contract of Glance with its clients, tested on the stand-in and on the real Glance 33.0.0 alike.
 
 The real one takes part when CI=true or DOM0_REAL_GLANCE=1 (it is installed into .venvs/glance first: a minute).
-v1 is asked of the stand-in alone, against what was recorded from Glance 15.0.2.
+v1 is tested on the stand-in alone, against recordings of Glance 15.0.2.
 """
 from __future__ import absolute_import, division
 
@@ -732,7 +732,7 @@ class TestV1(object):
 
 
 class TestService(object):
-    """What the stand-in has and Glance has not."""
+    """Extras of the stand-in, which Glance does not have."""
 
     def test_requests_are_recorded(self):
         with ImageService() as service:

@@ -24,7 +24,7 @@ _DEADLINE_S = 60
 # Where vhd-util's check speaks of the parent; those files are sound by themselves, and the chain is judged elsewhere.
 _PARENT_FAULTS = ('error resolving ', 'invalid parent ', 'parent locator ')
 
-# What is wrong with each damaged file.  All others have no problem.
+# The defect of each damaged file.  All others have no problem.
 _PROBLEMS = {
     'bad/future.vhd': {'created_in_future'},
     'bad/future_primary.vhd': {'created_in_future', 'footers_differ'},

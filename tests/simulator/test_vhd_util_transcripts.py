@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stand-in for vhd-util, held to what the real program was seen to print, return and do.
+"""The stand-in for vhd-util, compared with recorded output, exit codes and effects of the real program.
 
 Each case of vhd_util_recordings.json is replayed in a directory of its own: `setup` makes the disks that the recording
 began with, then each command runs in bash and must give the recorded streams and exit code.
@@ -114,7 +114,7 @@ class Scene(object):
         vhd_writer.edit_header(self.path(name), **_make_fields(fields))
 
     def _do_locators(self, name, slots):
-        """Put [[slot, code, text], ...] in place of what there is."""
+        """Replace the locators by [[slot, code, text], ...]."""
         table = bytearray(vhd.LOCATOR_COUNT * vhd.LOCATOR_SIZE)
         for slot, code, text in slots:
             text = self.place(text)
@@ -127,7 +127,7 @@ class Scene(object):
         vhd_writer.edit_header(self.path(name), locator_table=bytes(table))
 
     def _do_locator_fields(self, name, fields):
-        """Set fields of every locator, whatever its data are."""
+        """Set fields of every locator; their data stay."""
         with vhd_image.Image.open(self.path(name)) as image:
             for locator in image.locators:
                 for field, value in fields.items():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every xenstored does: the real ones and the stand-ins that take their place; on the wire and through our xenstore module.
+"""The contract of xenstored, on the wire and through our xenstore module: of the real daemons and of the stand-ins.
 
-Where C's and OCaml's differ the difference is written down.
+Differences between C's and OCaml's daemon are written down.
 """
 
 import contextlib
@@ -337,7 +337,7 @@ def test_a_domain_begins(daemon, client):
 
 
 def test_a_domain_ends(daemon, client, guest):
-    """Its records go. C's daemon tells who watches them, OCaml's does not."""
+    """The domain's records go. C's daemon tells watches on them, OCaml's does not."""
     guest.write(b"data/guest/1", b"x")
     watched = [b"@releaseDomain", PATH + b"/data/guest/1", PATH + b"/data", PATH + b"/name"]
     for path in watched:
@@ -376,7 +376,7 @@ def test_a_restart_loses_all_but_what_the_toolstack_writes_again(daemon, client)
         assert guest.read(b"name") == b"vm5"
 
 
-# What no client should send
+# Requests that no client should send
 
 @pytest.mark.parametrize("kind, payload", [
     (Type.READ, PATH), (Type.READ, b"\0"), (Type.WRITE, PATH), (Type.WATCH, PATH + b"\0"), (Type.TRANSACTION_END, b"X\0"),

@@ -23,7 +23,7 @@ _DIRECTORIES = (
     "run/lock/sm", "run/sm/ipc", "run/sr-mount", "run/nonpersistent", "run/xenstored", "proc/net",
     "proc/sys/kernel/random", "sys/bus/pci", "tmp", "var/lib/xcp", "var/log/xen", "var/xapi",
 )
-# What an administrator, or dom0_host.py, has made.
+# Made by an administrator, or by dom0_host.py.
 _PREPARED_DIRECTORIES = ("boot/guest", "images", "var/log/xen/guest")
 # As on XenServer 8 and XCP-ng 8.3; on older hosts /var/run is where things really are.
 _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi", "var/xapi/xapi"),
@@ -34,7 +34,7 @@ _LINKS = (("../run", "var/run"), ("../run/lock", "var/lock"), ("../lib/xcp/xapi"
 
 
 class Dom0(object):
-    """A tree under `root`, made where it is not there.
+    """A tree under `root`; missing directories are made.
 
     python              interpreter that the plug-ins are installed for (absolute path)
     python36_locale     give plug-ins on 3.7 and later the locale handling of 3.6: no coercion to UTF-8
@@ -60,12 +60,12 @@ class Dom0(object):
         plugin_environment = {"PATH": _plugin_path("/opt/harness/bin")} if has_namespace else dict(self.environment)
         if python36_locale:
             plugin_environment.update(PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
-        # What plug-ins get besides PATH and DOM0_ROOT; a test may add to it between calls.
+        # The environment of plug-ins; a test may add to it between calls.
         self.plugin_environment = plugin_environment
         self.processes = PluginProcess(plugin_environment, self.locate("/opt/harness/spool"), self.log.write)
 
     def open_namespace(self):
-        """Mount the tree anew for plug-ins: what has been added to a directory that this machine has, too, is seen then."""
+        """Mount the tree anew for plug-ins. They then see files added to directories that this machine also has."""
         self._close_namespace()
         if self._has_namespace:
             self.processes.namespace = MountNamespace(self.root)
@@ -75,7 +75,7 @@ class Dom0(object):
             self.processes.namespace.close()
 
     def locate(self, dom0_path):
-        """Where an absolute path of dom0 is on this machine."""
+        """The path on this machine of an absolute path of dom0."""
         return self.root + dom0_path
 
     def close(self):
@@ -84,7 +84,7 @@ class Dom0(object):
         self._close_namespace()
 
     def call_plugin(self, name, function, session_ref, arguments):
-        """What the plug-in answers. Raises Failure."""
+        """The plug-in's answer. Raises Failure."""
         # Any entry of the directory can be called and nothing else: no path is made from the name before that is known.
         if name not in os.listdir(self.plugin_dir):
             raise Failure("XENAPI_MISSING_PLUGIN", name)
@@ -97,7 +97,7 @@ class Dom0(object):
                               stderr=subprocess.PIPE, check=check, universal_newlines=True, timeout=600)
 
     def add_program(self, name, text):
-        """Write one program, by its absolute path or, found before this machine's, by its name alone; returns where it is."""
+        """Write one program, by its absolute path or, found before this machine's, by its name alone; returns its path."""
         path = self.locate(name) if os.path.isabs(name) else os.path.join(self.bin_dir, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         programs.write(path, text)

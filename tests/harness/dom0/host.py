@@ -35,7 +35,7 @@ class Host(object):
         self.sm_locks = SmLocks(dom0.locate("/var/lock/sm"))
         self.xenstore = xenstored.make(xenstore_kind, dom0.locate("/var/run/xenstored/socket"))
         self.xenstore.start()
-        # What it was told to do with its power, in order: reboot, shutdown, power_on.
+        # The power actions that this host was told to do, in order: reboot, shutdown, power_on.
         self.power_actions = []
         self._servers = []
         self._port = 0
@@ -43,7 +43,7 @@ class Host(object):
         self.ref = self._create_records(database)
         self.control_domain_ref = database.get("host", self.ref, "control_domain")
 
-    # What tests need to find.
+    # For tests.
 
     @property
     def root(self):
@@ -80,7 +80,7 @@ class Host(object):
     def start_xapi(self, serve, port):
         """Open the doors; a port once chosen is kept. serve: function(host, method, params) -> result."""
         def serve_socket(method, params):
-            # A member passes on what comes from its own dom0, but does not log anybody in.
+            # A member passes on calls from its own dom0, but logs nobody in.
             is_login = method.startswith("session.") and "login" in method
             return serve(self if is_login else self.coordinator, method, params)
 

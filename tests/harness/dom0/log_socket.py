@@ -35,7 +35,7 @@ class LogSocket(object):
             client.sendto(line.encode("utf-8", "surrogateescape"), self._path)
 
     def lines(self):
-        """All lines so far, priorities removed. Waits until what was sent before is in."""
+        """All lines so far, priorities removed. Waits for the messages that were sent before."""
         marker = uuid.uuid4().hex
         is_in = self._markers[marker] = threading.Event()
         self.write(marker)

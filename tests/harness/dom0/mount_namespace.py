@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A mount namespace in which a host's tree lies over this machine's: /etc/xapi.d, /run/sr-mount and so on are the host's.
+"""A mount namespace in which a host's tree covers this machine's: /etc/xapi.d, /run/sr-mount and so on are the host's.
 
 Plug-ins that do not know DOM0_ROOT find everything where it is in dom0. Needs root.
 
@@ -7,7 +7,7 @@ A child process makes the namespace and keeps it; plug-ins enter it between fork
 child: it uses the standard library only, says "ready" on stdout and ends when its stdin does.
 
     both have a directory       a new directory, filled in the same way
-    only the host has it        the host's, live: what is added later is seen
+    only the host has it        the host's, live: later additions are seen
     only this machine has it    this machine's
     /proc, /sys, /tmp           this machine's
     /root/.ssh, /etc/ssh        the host's, live: this machine's keys stay out of it
@@ -33,7 +33,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class MountNamespace(object):
 
     def __init__(self, root):
-        """root: the host's tree. Raises OSError, PermissionError for who is not root."""
+        """root: the host's tree. Raises OSError; PermissionError if the caller is not root."""
         target = tempfile.mkdtemp(prefix="dom0-")
         try:
             self._process = subprocess.Popen([sys.executable, "-I", os.path.abspath(__file__), root, target],
@@ -79,7 +79,7 @@ def _bind(source, target):
 
 
 def _merge(machine, host, target):
-    """Fill the directory `target` with what both have; the host wins."""
+    """Fill the directory `target` with the entries of both; the host's win."""
     names = {name: os.path.join(machine, name) for name in os.listdir(machine)}
     for name in os.listdir(host):
         source, other = os.path.join(host, name), names.get(name, "")
@@ -91,7 +91,7 @@ def _merge(machine, host, target):
         del names[name]
         os.mkdir(os.path.join(target, name))
         _merge(other, source, os.path.join(target, name))
-    # /tmp first: `target` lies in it, and what is mounted there by now would be bound once more.
+    # /tmp first: it contains `target`, and mounts already made there would be bound once more.
     for name, source in sorted(names.items(), key=lambda item: item[1] != "/tmp"):
         if os.path.islink(source):
             os.symlink(os.readlink(source), os.path.join(target, name))

@@ -64,7 +64,7 @@ class PluginProcess(object):
         return list(self._running)
 
     def close(self):
-        """Kill what still runs, with what it started: a plug-in leads its own session. Raises TimeoutError."""
+        """Kill the plug-ins that still run and their children: each leads its own session. Raises TimeoutError."""
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         while self._calls:
             for pid in self.running_pids():

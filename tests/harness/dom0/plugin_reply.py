@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What xapi makes of a plug-in's standard output (ocaml/xapi/xapi_plugins.ml, ocaml/libs/http-lib/xMLRPC.ml)."""
+"""A plug-in's standard output as xapi reads it (ocaml/xapi/xapi_plugins.ml, ocaml/libs/http-lib/xMLRPC.ml)."""
 
 from tests.harness.xapi import xapi_xml
 from tests.harness.xapi.failures import Failure
@@ -11,9 +11,9 @@ class _TypeError(Exception):
 
 
 def decode(output):
-    """The text a plug-in answered with. `output` is what it printed, as bytes.
+    """The text a plug-in answered with. `output`: bytes, its standard output.
 
-    Raises Failure: with the plug-in's own code and parameters, or with what is wrong with the output.
+    Raises Failure: with the plug-in's own code and parameters, or with the defect of the output.
     """
     try:
         root = xapi_xml.drop_white_space(xapi_xml.parse(output))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real sshd for a simulated host whose plug-ins run in a mount namespace; what it starts finds the host's files at /, too.
+"""A real sshd for a simulated host whose plug-ins run in a mount namespace; its sessions find the host's files at /, too.
 
     with SshDaemon(pool.hosts[1]) as daemon:
         daemon.admit(pool.hosts[0])                  # root there has a key and may log in here
@@ -18,7 +18,7 @@ _CONFIG_PATH = "/etc/ssh/sshd_config"
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 _TIMEOUT_S = 60
 
-# StrictModes: the harness's directories belong to whoever runs it.
+# StrictModes: the harness's directories belong to the user who runs it.
 _CONFIG = """
 Port {port}
 ListenAddress {ip}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in a guest: an agent that understands what rackerlabs' openstack-guest-agents-unix does, and keeps what it is told.
+"""An agent in a guest, with the commands of rackerlabs' openstack-guest-agents-unix. It keeps the values that it receives.
 
     request  {"name": "<command>", "value": <text, or an object>}
-    answer   {"returncode": "<text>", "message": "<text>"}: 404 for an unknown command, 500 for whatever goes wrong
+    answer   {"returncode": "<text>", "message": "<text>"}: 404 for an unknown command, 500 for any other error
 
 A password comes encrypted: Diffie-Hellman, then AES-128-CBC with key and IV that openssl makes of the shared number by MD5.
 """
@@ -56,9 +56,9 @@ class Secret(object):
 
 class Agent(object):
     """
-    version         what it says of itself
+    version         the version that it answers
     injection       the command by which it takes files: "injectfile", "file_inject", or None
-    password        what has been set last, with the line's end that it came with
+    password        the last one that was set, with the end of line it came with
     files           {path: content}, bytes
     updates         [(url, md5sum)]
     network_resets  how often it was asked for that

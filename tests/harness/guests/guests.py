@@ -149,7 +149,7 @@ def hesitate(seconds):
 
 
 def answer_bytes(given):
-    """Whatever the request was."""
+    """Answer each request in the same way."""
     def behave(guest, request_id, data):
         guest.remove_request(request_id)
         guest.write_answer(request_id, given)
@@ -157,7 +157,7 @@ def answer_bytes(given):
 
 
 def fill(guest, request_id, data):
-    """Fill all that xenstore lets the guest have, what the request took as well, and then try to answer."""
+    """Use up the guest's quota in xenstore, with the room that the request took, and then try to answer."""
     for _ in range(2):
         with contextlib.suppress(xenstore_client.Refused):
             while True:

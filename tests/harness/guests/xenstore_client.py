@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client of xenstored for tests: as dom0 over the socket, or as a guest over the page that it shares with the daemon.
 
-It sends what it is told, also what is wrong, and knows nothing of dom0_lib.guests.xenstore, which is tested against the same
+It also sends wrong requests, and knows nothing of dom0_lib.guests.xenstore, which is tested against the same
 daemons.  Types and structures: xen/include/public/io/xs_wire.h.
 """
 
@@ -115,7 +115,7 @@ class Client(object):
         payload, self._data = self._data[HEADER.size:end], self._data[end:]
         return Message(kind, request_id, transaction, payload)
 
-    # What the protocol has, by its usual names.
+    # The operations of the protocol, by their usual names.
 
     def read(self, path, transaction=0):
         return self.request(Type.READ, path + b"\0", transaction)
@@ -237,7 +237,7 @@ class PageChannel(object):
                 data = data[count:]
                 self._advance(self._REQUESTS_WRITTEN, count)
             elif not self._wait(deadline):
-                raise TimeoutError("xenstored does not read what the guest writes")
+                raise TimeoutError("xenstored does not read the guest's requests")
 
     def receive(self, deadline):
         while True:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the stand-in for xenstored does with a request; it knows no sockets."""
+"""The requests of the stand-in for xenstored, without sockets."""
 
 import collections
 
@@ -10,12 +10,12 @@ DOM0 = 0
 
 _SPECIAL = (b"@introduceDomain", b"@releaseDomain")
 
-# sent_path: as the client wrote it, who may write it relative to its own directory
+# sent_path: as the client wrote it, perhaps relative to the client's own directory
 Watch = collections.namedtuple("Watch", "path token sent_path")
 
 
 class Peer(object):
-    """Who asks: `domid`. Its replies and events gather in `unsent`; when `is_over` is set its domain has ended."""
+    """The client of one connection, domain `domid`. Replies and events gather in `unsent`; `is_over`: the domain has ended."""
 
     def __init__(self, domid):
         self.domid = domid
@@ -32,7 +32,7 @@ class Peer(object):
 class Requests(object):
     """
     domids      of the domains that exist besides dom0
-    peers       the Peers there are, kept by who serves them
+    peers       the present Peers, kept by the server
     """
 
     def __init__(self, is_like_c, domids):
@@ -44,7 +44,7 @@ class Requests(object):
         self._domains = dict.fromkeys(domids, False)
 
     def answer(self, peer, kind, request_id, transaction, payload):
-        """Do what a client asks for, answer it, and tell watches."""
+        """Handle one request: change the store, answer, and tell watches."""
         tells = []
         try:
             if len(payload) > PAYLOAD_MAX_BYTES:
@@ -60,7 +60,7 @@ class Requests(object):
         for tell in tells:
             tell()
 
-    # Each handler returns the payload of the reply, and functions that tell watches of what has changed.
+    # Each handler returns the payload of the reply, and functions that tell watches of the changes.
 
     def _path(self, peer, payload, count=1):
         """The absolute path and `count` - 1 further texts of a payload in which each ends with a NUL."""
@@ -198,7 +198,7 @@ class Requests(object):
         self._domains.setdefault(domid, False)
 
     def end_domain(self, domid):
-        """What the daemon does when it hears of a domain's end."""
+        """The end of a domain, as the daemon handles it."""
         self._domains.pop(domid, None)
         for peer in self.peers:
             peer.is_over = peer.is_over or peer.domid == domid
@@ -209,7 +209,7 @@ class Requests(object):
         self._tell([b"@releaseDomain"], False)
 
     def _tell(self, paths, has_gone):
-        """Tell watches of a change. Of a removal the last path is what was removed, those before were below it."""
+        """Tell watches of a change. In a removal the last path is the removed record, and those before it were below it."""
         for peer in self.peers:
             for watch in peer.watches:
                 for path in self._list_events(watch, paths, has_gone):
@@ -220,7 +220,7 @@ class Requests(object):
         below, top = (paths[:-1], paths[-1:]) if has_gone else ([], paths)
         told = [path for path in below if path == watch.path]
         told += [path for path in top if path == watch.path or _is_above(watch.path, path)]
-        # OCaml's tells also who waits for a record that was not there.
+        # OCaml's daemon also tells watches on records that do not exist.
         if not told and not self._is_like_c and has_gone and any(_is_above(path, watch.path) for path in top):
             told.append(watch.path)
         return told

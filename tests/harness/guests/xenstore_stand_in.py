@@ -66,7 +66,7 @@ class _Connection(Peer):
 
 
 class _Server(object):
-    """The socket and its connections, served by a thread; `requests` knows what they ask for."""
+    """The socket and its connections, served by a thread; `requests` answers them."""
 
     def __init__(self, is_like_c, socket_path, domids):
         self._is_like_c = is_like_c

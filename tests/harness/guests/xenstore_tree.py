@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of the stand-in for xenstored: permissions, quotas, transactions; no sockets and no watches.
 
-Permissions are as on the wire: the first names the owner and what all others may, the rest what single domains may:
+Permissions are as on the wire: the first names the owner and the rights of all others, the rest the rights of single domains:
 n none, r read, w write, b both.
 """
 
@@ -21,7 +21,7 @@ _MAY_READ, _MAY_WRITE = b"rb", b"wb"
 # Never changed, only replaced, so that a transaction's copy of the dictionary is one of the whole store.
 Node = collections.namedtuple("Node", "value perms children generation")
 
-# What a guest may have: records, bytes in one record, watches, transactions; and the name of the error beyond.
+# A guest's quota: records, bytes in one record, watches, transactions; and the name of the error beyond.
 Quotas = collections.namedtuple("Quotas", "nodes node_bytes watches transactions error")
 C_QUOTAS = Quotas(1000, 2048, 128, 10, "ENOSPC")
 OCAML_QUOTAS = Quotas(1000, None, 100, 10, "EQUOTA")
@@ -48,7 +48,7 @@ class Tree(object):
         """The Node, if the domain may."""
         node = self.nodes.get(path)
         if node is None:
-            # Who may not look there does not learn what is there.
+            # A domain without the right to read does not learn whether a record exists.
             while path not in self.nodes:
                 path = parent_of(path)
             raise Refused("ENOENT" if _may(self.nodes[path].perms, domid, letters) else "EACCES")
@@ -177,7 +177,7 @@ class Tree(object):
 
 
 class Transaction(object):
-    """A copy of the store, and what was done to it."""
+    """A copy of the store, and the operations on it."""
 
     def __init__(self, tree):
         self._tree = tree
@@ -191,7 +191,7 @@ class Transaction(object):
         """An operation on `path`; step(tree) does it again, and commit() returns what that returns."""
         if step:
             self._steps.append(step)
-            # OCaml's daemon does it again, whatever has happened to a record that was not read.
+            # OCaml's daemon does the operation again, even if a record changed that the transaction had not read.
             if not self._tree.is_like_c:
                 return
             # A record that is made or removed changes its parent, too.
@@ -202,7 +202,7 @@ class Transaction(object):
         self._touched.add(path)
 
     def commit(self):
-        """Do everything on the store itself; a list of what the steps return."""
+        """Do all operations on the store itself; returns the list of their results."""
         for path in self._touched:
             before, now = self._before.get(path), self._tree.nodes.get(path)
             if (before and before.generation) != (now and now.generation):

@@ -28,7 +28,7 @@ _SHIM_SOURCE = os.path.join(CHECKOUT, "tests", "harness", "guests", "xenstored_s
 _DEADLINE_S = 60
 _DOM_EXC_PORT = 1
 _FIRST_DOMAIN_PORT = 100
-# The shim moves what is in /proc/xen.
+# The shim redirects the files of /proc/xen.
 _OXENSTORED_CONF = (b"pid-file = %s\npersistent = false\n"
                     b"xenstored-kva = /proc/xen/xsd_kva\nxenstored-port = /proc/xen/xsd_port\n")
 # Directories that xenopsd makes for a guest and lets it write to.
@@ -36,13 +36,13 @@ _GUEST_DIRECTORIES = (b"attr", b"data", b"drivers", b"messages", b"vm-data")
 
 
 def list_missing():
-    """What this machine lacks for the real ones."""
+    """The parts that this machine lacks for the real daemons."""
     missing = [] if os.path.exists(os.path.join(PROGRAMS, ".ready")) else ["Debian's xenstored (made by python3 -m tests.run test)"]
     return missing + ([] if shutil.which("gcc") else ["gcc"])
 
 
 def tool_environment(socket_path):
-    """What xenstore-read and its kind need besides to reach a host's xenstored; they are in tools_dir()."""
+    """The environment in which xenstore-read and the other programs of tools_dir() reach a host's xenstored."""
     return {"XENSTORED_PATH": socket_path, "LD_LIBRARY_PATH": _library_dir()}
 
 
@@ -61,7 +61,7 @@ def make(kind, socket_path):
 
 
 class Xenstored(object):
-    """What all kinds have.
+    """The interface of all kinds.
 
     kind        one of KINDS
     socket      the path of its socket, which is dom0's
@@ -94,9 +94,9 @@ class Xenstored(object):
             self._make_known(domid, name)
 
     def release(self, domid, keeps_records=False):
-        """A domain has ended: the daemon removes what it owned and tells who watches @releaseDomain.
+        """A domain has ended: the daemon removes the domain's records and tells watches on @releaseDomain.
 
-        C's also tells who watches what it removed. Then the toolstack removes the rest, if it is not told to keep it.
+        C's daemon also tells watches on the removed records. Then the toolstack removes the rest, unless told to keep it.
         """
         with self._lock:
             del self._domains[domid]

@@ -4,10 +4,10 @@
  * nobody is root.  It answers for libxenctrl, libxengnttab and libxenevtchn, and moves the daemons' files into the directory
  * named by DOM0_XENSTORED_DIR:
  *
- *     socket, pid, ...   what belongs in /var/run/xenstored, /proc/xen and so on
+ *     socket, pid, ...   the files of /var/run/xenstored, /proc/xen and so on
  *     domain-N           the page that domain N shares with the daemon; the domain exists as long as this file
  *     domain-N.notify    a FIFO that gets a byte when the daemon has touched the page
- *     events             a FIFO: who writes a port to it, 32 bits, raises that event in the daemon
+ *     events             a FIFO: a port written to it, 32 bits, raises that event in the daemon
  *
  * The daemon ends when the descriptor DOM0_XENSTORED_LIFELINE, a pipe that nobody writes to, is closed at its other end: with who
  * started it, however that ends.
@@ -38,7 +38,7 @@ enum { PAGE_BYTES = 4096, DOM_EXC_PORT = 1, FIRST_DOMAIN_PORT = 100, RUNNING = 1
 /* Longer than the name of a Unix socket can be. */
 typedef char path_buffer[256];
 
-static int handle;       /* what the libraries' open functions return the address of */
+static int handle;       /* the libraries' open functions return its address */
 static int events = -1;  /* read end of the FIFO */
 
 static const char *directory(void)

@@ -18,7 +18,7 @@ from tests.harness.storage.sm_locks import LockTimeout
 
 
 class GarbageCollectorBusy(Exception):
-    """gc_active or running is held: by another collection, or by somebody who reads a chain."""
+    """gc_active or running is held: by another collection, or by a reader of a chain."""
 
 
 class GarbageCollector(object):
@@ -29,7 +29,7 @@ class GarbageCollector(object):
         self._is_attached = is_attached
 
     def collect(self):
-        """Work until nothing is left to do. Returns [(what, uuid)]. Raises GarbageCollectorBusy, or as Repository.scan()."""
+        """Work until nothing is left to do. Returns [(kind, uuid)]. Raises GarbageCollectorBusy, or as Repository.scan()."""
         done = []
         try:
             with contextlib.ExitStack() as stack:
@@ -73,7 +73,7 @@ class GarbageCollector(object):
             os.unlink(disk.path)
 
     def _coalesce_leaf(self, disk):
-        """Whether it was still there, and its parent's only child, when the lock was had."""
+        """Coalesce a leaf. Returns False if, once locked, the leaf is gone or is not its parent's only child."""
         with self._repository.hold_lock():
             disks = self._repository.list_disks()
             children = _list_children(disks)

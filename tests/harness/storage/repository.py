@@ -44,7 +44,7 @@ class Repository(object):
         return os.path.join(self.path, vdi_uuid + ".vhd")
 
     def scan(self):
-        """{uuid: Disk} of what a client may see. Raises Failure SR_BACKEND_FAILURE_40 if one disk cannot be read or has lost
+        """{uuid: Disk} of the disks that clients may see. Raises Failure SR_BACKEND_FAILURE_40 if one disk cannot be read or has lost
         its parent: one bad file breaks the whole SR. Hidden leaves are left out: they are garbage."""
         with self.hold_lock():
             disks = self.list_disks()
@@ -83,7 +83,7 @@ class Repository(object):
         except subprocess.CalledProcessError as error:
             raise _scan_error("error VHD-scanning path %s (%s)" % (self.path, error))
 
-    # What VDI calls do
+    # For VDI calls
 
     def create_disk(self, virtual_size):
         """A new dynamic disk, its size rounded up to MiB as vhd-util takes it. Returns its uuid."""
@@ -116,7 +116,7 @@ class Repository(object):
             self.hide_disk(base)
         return snapshot
 
-    # What the garbage collector does besides; the lock must be held.
+    # For the garbage collector, which must hold the lock.
 
     def hide_disk(self, name):
         self._vhd_util("set", "-n", self.disk_path(name), "-f", "hidden", "-v", "1")
@@ -128,7 +128,7 @@ class Repository(object):
         self._vhd_util("modify", "-n", self.disk_path(name), "-p", self.disk_path(parent))
 
     def coalesce_disk(self, name):
-        """Write what the disk holds into its parent's file. Needs no lock: SM does not hold one either."""
+        """Write the disk's data into its parent's file. Needs no lock: SM holds none either."""
         self._vhd_util("coalesce", "-n", self.disk_path(name))
 
     def _vhd_util(self, *arguments):

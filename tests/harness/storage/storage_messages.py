@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SR and VDI messages: the database follows what the files of the SR say."""
+"""SR and VDI messages: the database follows the files of the SR."""
 
 import os
 import uuid
@@ -128,7 +128,7 @@ def _describe_disk(disk, has_children):
 def read_constructor(class_name, record, required):
     """The fields that <class>.create was given, converted. Raises Failure for missing ones and wrong types.
 
-    What the class does not have is ignored, as XAPI ignores it.
+    Fields that the class does not have are ignored, as in XAPI.
     """
     for name in required:
         if name not in record:

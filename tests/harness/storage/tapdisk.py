@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest's reads and writes of its disk, made as tapdisk makes them; each RunningDisk is one boot.
 
-tapdisk opens the VHD anew at each boot and believes what it finds.  Recorded from its block-vhd.c: to the first sector of a block
+tapdisk opens the VHD anew at each boot and trusts its metadata.  Recorded from its block-vhd.c: to the first sector of a block
 that the batmap calls full it adds a write of seven sectors of zeros and a bitmap of ones, so that the write fills a page, unless
-the block's bitmap lies where the first block of the disk belongs.
+the block's bitmap is at the place of the disk's first block.
 """
 
 import os
@@ -21,7 +21,7 @@ class _TapdiskImage(vhd_image.Image):
     _has_batmap_since_boot = None
 
     def begin(self):
-        """Note what tapdisk finds out once, when it opens a disk."""
+        """Record the facts that tapdisk reads once, when it opens a disk."""
         self._has_batmap_since_boot = self.batmap is not None
         bitmap_sectors = self.header.bitmap_size // vhd.SECTOR_SIZE
         end = vhd.round_up(self.metadata_end, vhd.SECTOR_SIZE) // vhd.SECTOR_SIZE

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs, processes and servers, as every part of the simulated host starts them."""
+"""The start of programs and the end of servers, for every room of the simulated host."""

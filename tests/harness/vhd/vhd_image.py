@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One VHD file, opened as leniently as vhd-util does, or made with the layout that blktap gives it.
 
-Errors are OSError; what is wrong with the format is EINVAL, as vhd-util reports it.
+Errors are OSError; a defect of the format is EINVAL, as in vhd-util.
 """
 
 import errno
@@ -13,7 +13,7 @@ from dom0_lib.disks import vhd
 from tests.harness.vhd import vhd_parent
 
 # vhd-util opens a disk with a bad header ten times, one second apart: "10-20 s in query, check, modify, repair".  Tests
-# need the repetition, not the wait; VHD_UTIL_RETRY_SLEEP_S=1 restores what was recorded.
+# need the repetition, not the wait; VHD_UTIL_RETRY_SLEEP_S=1 restores the recorded pause.
 HEADER_TRIES = 10
 DEFAULT_RETRY_SLEEP_S = 0.02
 # blktap places blocks so that their data, after the one-sector bitmap, begin on a page.
@@ -112,7 +112,7 @@ class Image(object):
     def __exit__(self, *exc_info):
         self.close()
 
-    # What it is
+    # Properties
 
     @property
     def is_dynamic(self):
@@ -216,7 +216,7 @@ class Image(object):
     def batmap(self):
         """The Batmap or None; EINVAL if there should be one and its header or checksum is wrong.
 
-        Its map lies where its header says, anywhere in the file, and is written back there.
+        The map is read from the place that its header names, anywhere in the file, and is written back there.
         """
         if self._batmap is None and self._has_batmap():
             batmap = self._read_batmap_header()
@@ -461,7 +461,7 @@ class Image(object):
 
 
 def find_header_fault(header):
-    """What is wrong with a header in vhd-util's words, as far as opening a disk looks at it; None if nothing is."""
+    """The defect of a header in vhd-util's words, or None. Only fields that opening a disk checks count."""
     if header.cookie != vhd.HEADER_COOKIE:
         return 'invalid cookie'
     if header.version != vhd.VERSION_1_0:

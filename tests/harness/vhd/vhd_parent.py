@@ -10,7 +10,7 @@ import stat
 
 from dom0_lib.disks import vhd
 
-# What vhd-util reserves for each locator's data.
+# The space that vhd-util reserves for each locator's data.
 LOCATOR_SPACE = 512
 
 

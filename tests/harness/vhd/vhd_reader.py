@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest reads from a VHD disk or a chain of them, independent of any tool: the tests' judge of content.
+"""The content that a guest reads from a VHD disk or a chain, found independently of any tool: the tests' judge of content.
 
 Held to the corpus of files made by vhd-util.  Files are opened as leniently as vhd-util opens them.
 """
@@ -55,7 +55,7 @@ class Chain(object):
         return read_layers(self.layers, offset, size)
 
     def extents(self):
-        """Yield (offset, bytes) for all content, in order, a block at most; what lies between is zeros."""
+        """Yield (offset, bytes) for all content, in order, a block at most; the rest is zeros."""
         for offset in range(0, self.size_bytes, vhd.BLOCK_SIZE):
             data = self.read(offset, min(vhd.BLOCK_SIZE, self.size_bytes - offset))
             if data is not None:

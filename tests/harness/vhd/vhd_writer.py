@@ -91,7 +91,7 @@ def _cut(data):
 
 
 def _read_file(path):
-    """(offset, bytes) of what a sparse file holds, block by block."""
+    """(offset, bytes) of a sparse file's data, block by block."""
     with open(path, 'rb', 0) as raw:
         size = os.fstat(raw.fileno()).st_size
         offset = 0

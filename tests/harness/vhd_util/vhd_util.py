@@ -132,7 +132,7 @@ def parse_options(command, arguments, letters, help_code=errno.EINVAL, positiona
 
 
 def parse_number(text):
-    """What strtoull(3) makes of text: the leading digits, modulo 2**64."""
+    """The number that strtoull(3) reads: the leading digits, modulo 2**64."""
     text = text.strip()
     negative, digits = text.startswith('-'), text.lstrip('+-')
     end = 0

@@ -18,7 +18,7 @@ _CLOCK_SLACK_S = 1800
 
 
 class _Fault(Exception):
-    """The disk is invalid: what to print, possibly nothing, and the exit code."""
+    """The disk is invalid: the text to print, possibly empty, and the exit code."""
 
     def __init__(self, text='', code=errno.EINVAL):
         super().__init__(text)
@@ -136,7 +136,7 @@ def _check_footers(raw, options):
 
 
 def find_footer_fault(footer, ignore_timestamps):
-    """What vhd-util finds wrong with a footer, or None."""
+    """The defect that vhd-util finds in a footer, or None."""
     dynamic = footer.disk_type in (vhd.DYNAMIC, vhd.DIFFERENCING)
     faults = (
         (footer.cookie != vhd.FOOTER_COOKIE, 'invalid cookie'),

@@ -74,7 +74,7 @@ def _open(path, opener):
 
 
 def _copy_block(child, block, parent):
-    """Copy what the child has of one block; sectors."""
+    """Copy the child's sectors of one block."""
     count = 0
     start = block * child.header.block_size
     for run_start, run_end, offset in child.read_runs(start, start + child.header.block_size):

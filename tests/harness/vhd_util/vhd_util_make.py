@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vhd-util create and snapshot: silent when they succeed, and they replace whatever has the name."""
+"""vhd-util create and snapshot: silent when they succeed, and they replace an existing file."""
 
 import errno
 import os

@@ -14,7 +14,7 @@ USAGE = {'scan': (
 
 
 class _Entry(object):
-    """What one line says.  parent: what to call it, or None; parent_path: where it is, or None."""
+    """One line of output.  parent: its name to print, or None; parent_path: its file, or None."""
 
     name = '.'
     capacity = size = marker = 0

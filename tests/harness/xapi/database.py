@@ -10,7 +10,7 @@ from tests.harness.xapi import database_query
 from tests.harness.xapi.failures import Failure
 from tests.harness.xapi.schema import CLASSES, NULL_REF, column_name
 
-# Fields that list what points back: (class, field) = (class that points, its field).
+# Fields that list the records which point back: (class, field) = (class that points, its field).
 _REVERSE = {
     ("session", "tasks"): ("task", "session"),
     ("task", "subtasks"): ("task", "subtask_of"),
@@ -48,7 +48,7 @@ class Database(object):
             return ref in self._tables[class_name]
 
     def record(self, class_name, ref):
-        """A copy of the record, lists of what points to it filled in. Raises Failure HANDLE_INVALID."""
+        """A copy of the record, with the lists of records that point to it. Raises Failure HANDLE_INVALID."""
         with self._lock:
             record = copy.deepcopy(self._stored(class_name, ref))
             for name in CLASSES[class_name].fields:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What XAPI answers when it does not answer with a value."""
+"""The errors that XAPI answers with."""
 
 
 class Failure(Exception):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults a test arms: what XAPI does wrong at the next calls of a message."""
+"""Faults that a test arms: how XAPI fails at the next calls of a message."""
 
 import collections
 import threading
@@ -39,7 +39,7 @@ class Faults(object):
             self._armed.clear()
 
     def apply(self, message):
-        """Count a call of the message, and do to it what is armed for it."""
+        """Count a call of the message, and fail as its armed fault says."""
         with self._lock:
             self.calls[message] += 1
             fault = self._armed[message].popleft() if self._armed[message] else None

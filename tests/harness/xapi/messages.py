@@ -9,10 +9,10 @@ from tests.harness.xapi.schema import CLASSES
 
 ROLES = ("read-only", "vm-operator", "vm-admin", "vm-power-admin", "pool-operator", "pool-admin")
 
-# run(context, *arguments) -> result.  kinds: what the arguments must be; those past `required` may be left out.
+# run(context, *arguments) -> result.  kinds: the types of the arguments; those past `required` may be left out.
 Message = collections.namedtuple("Message", "name kinds required role has_session has_async run")
 
-# Who called, and where: `host` is the host that serves the call, `task_ref` the task of an asynchronous call.
+# The origin of a call: `host` is the host that serves the call, `task_ref` the task of an asynchronous call.
 Context = collections.namedtuple("Context", "session_ref host task_ref")
 
 
@@ -33,7 +33,7 @@ def collect_messages(service):
 
 
 def generic_messages(database):
-    """What XAPI derives from the fields of each class."""
+    """The messages that XAPI derives from the fields of each class."""
     for class_name, class_ in CLASSES.items():
         for name, kinds, run in _class_messages(database, class_name):
             yield Message("%s.%s" % (class_name, name), kinds, len(kinds), "read-only", True, False, run)

@@ -3,7 +3,7 @@
 
 Each field is (kind, default). Kinds: string, bool, int (travels as text), float, datetime, ref, refs, strings, map.
 XAPI derives its generic messages from such a table: get_all, get_all_records, get_all_records_where, get_record,
-get_by_uuid, get_by_name_label, get_<field>, and for what clients may write set_<field>, add_to_<map>, remove_from_<map>.
+get_by_uuid, get_by_name_label, get_<field>, and for fields that clients may write set_<field>, add_to_<map>, remove_from_<map>.
 """
 
 import collections

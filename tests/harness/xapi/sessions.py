@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions: who is logged in, with which role."""
+"""Sessions: the users that are logged in, and their roles."""
 
 import collections
 

@@ -26,7 +26,7 @@ class Tasks(object):
         self._sessions = sessions
         self._probation = {}
 
-    # What the dispatcher does with the task of an asynchronous call.
+    # For the dispatcher: the task of an asynchronous call.
 
     def start(self, label, session_ref, host_ref):
         return self._database.create("task", name_label=label, session=session_ref, resident_on=host_ref,
@@ -49,7 +49,7 @@ class Tasks(object):
             self._database.destroy("task", ref)
 
     def collect_garbage(self):
-        """What db_gc does every 30 seconds. Returns the references of the tasks it destroyed."""
+        """Destroy old tasks, as db_gc does every 30 seconds. Returns their references."""
         records = self._database.records("task")
         doomed = [ref for ref, record in records.items() if self._is_garbage(record)]
         old = {ref: record["progress"] for ref, record in records.items() if self._is_pending_too_long(record)}

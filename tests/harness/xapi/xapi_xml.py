@@ -19,7 +19,7 @@ Call = collections.namedtuple("Call", "method params")
 
 
 class XmlError(Exception):
-    """Not a document, or not the document that is wanted. str() is what xapi puts into its error."""
+    """The bytes are no document, or not the one that is expected. str() is the text of xapi's error."""
 
 
 class Integer(int):
@@ -93,7 +93,7 @@ def encode_fault(text):
 
 
 def _document(content):
-    # What a plug-in printed may be no UTF-8; xapi passes such bytes on as they are.
+    # A plug-in's output may be no UTF-8; xapi passes such bytes on as they are.
     return ('<?xml version="1.0"?><methodResponse>%s</methodResponse>' % content).encode("utf-8", "surrogateescape")
 
 
@@ -167,7 +167,7 @@ _SCALARS = {
 
 
 def parse(data):
-    """The first document in `data` as an Element; what follows it is not looked at, as xapi does not.
+    """The first document in `data` as an Element; the bytes after it are ignored, as in xapi.
 
     Namespaces are resolved and dropped, CR and CRLF in text become LF, comments and processing instructions vanish.
     """
@@ -188,7 +188,7 @@ class _Complete(Exception):
 
 
 class _Builder(object):
-    """An Element tree from expat's events, and xmlm's words for what expat finds wrong."""
+    """An Element tree from expat's events, and xmlm's words for the errors that expat finds."""
 
     def __init__(self, data):
         self._data = data
