@@ -44,8 +44,10 @@ class Repository(object):
         return os.path.join(self.path, vdi_uuid + ".vhd")
 
     def scan(self):
-        """{uuid: Disk} of the disks that clients may see. Raises Failure SR_BACKEND_FAILURE_40 if one disk cannot be read or has lost
-        its parent: one bad file breaks the whole SR. Hidden leaves are left out: they are garbage."""
+        """{uuid: Disk} of the disks that clients may see: all but hidden leaves, which are garbage.
+
+        Raises Failure SR_BACKEND_FAILURE_40 if one disk cannot be read or has lost its parent: one bad file breaks the whole SR.
+        """
         with self.hold_lock():
             disks = self.list_disks()
         parents = set(disk.parent for disk in disks.values())
