@@ -16,6 +16,7 @@ from dom0_lib.guests import xenstore_link
 from tests import patience
 from tests.unit.scripted_xenstored import DEADLINE_S, DIRECTORY, ERROR, HEADER, READ, WATCH_EVENT, WRITE, message
 
+DIRECTORY_PART = 22
 EVENT = message(WATCH_EVENT, 0, b'/a\0token\0')
 
 
@@ -26,7 +27,8 @@ def read_messages(data, size):
 
 @pytest.mark.parametrize('size', [1, 15, 16, 17, 4096, 1 << 20])
 def test_messages_come_in_any_pieces(size):
-    expected = [(READ, 1, b''), (WATCH_EVENT, 0, b'/a\0t\0'), (ERROR, 2, b'ENOENT\0'), (READ, 0xffffffff, b'\0\xff' * 5000)]
+    expected = [(READ, 1, b''), (WATCH_EVENT, 0, b'/a\0t\0'), (ERROR, 2, b'ENOENT\0'), (READ, 0xffffffff, b'\0\xff' * 5000),
+                (DIRECTORY_PART, 3, b'7\0a\0')]
     assert read_messages(b''.join(message(*parts) for parts in expected), size) == expected
 
 
@@ -53,6 +55,21 @@ def test_an_answer_that_cannot_be_trusted_ends_the_connection(start_xenstored, c
     assert str(caught.value).startswith('xenstored ')
     with pytest.raises(errors.RetryableError):
         store.read('/b')
+
+
+def test_an_event_without_a_token(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: message(WATCH_EVENT, 0, b'/a\0') + message(kind, request_id, b'x'))
+    with pytest.raises(errors.RetryableError, match='xenstored sent an event without a path and a token$'):
+        with xenstore.Connection(DEADLINE_S) as store:
+            store.read('/a')
+
+
+def test_request_ids_begin_anew_after_32_bits(start_xenstored):
+    start_xenstored(lambda kind, request_id, payload: message(kind, request_id, payload[1:-1]))
+    with xenstore.Connection(DEADLINE_S) as store:
+        store._link._sent_id = store._link._answered_id = 0xfffffffe
+        assert store.read_all(['/a', '/b', '/c']) == [b'a', b'b', b'c']
+        assert store.read('/d') == b'd'
 
 
 def test_a_reply_that_nobody_asked_for(start_xenstored):
