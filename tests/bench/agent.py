@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon a guest's answer is the caller's: from the guest's write to the end of the process, with real xenstored daemons."""
+"""The delay between a guest's answer and the caller's: from the guest's write to the end of the process, with real daemons."""
 
 import json
 import os

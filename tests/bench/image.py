@@ -22,7 +22,7 @@ Image = collections.namedtuple("Image", "path vhd_bytes")
 
 
 class ImageFailed(Exception):
-    """The image cannot be made; the text says why."""
+    """The image cannot be made; the text names the reason."""
 
 
 def prepare(work_dir, data_mib):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel from a disk into /boot/guest: our plug-in, XAPI's part of it simulated, and dd alone, both until it is on the disk."""
+"""A kernel from a disk into /boot/guest: our plug-in, XAPI's part of it simulated, and dd alone, both until it is synced."""
 
 import contextlib
 import filecmp

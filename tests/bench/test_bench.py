@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark itself: every row does its job, on an image that is no measure of anything."""
+"""The benchmark itself: every row does its job, on an image too small to measure anything."""
 
 import collections
 import re

@@ -15,7 +15,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 def show_password(scene):
-    """Raises DemoFailed unless the guest has the password in the end."""
+    """Set a new password.  Raises DemoFailed unless the guest has it in the end."""
     screen, store = scene.screen, scene.pool.hosts[0].xenstore
     vm = scene.pool.add_vm("demo guest")
     domid = int(scene.session.xenapi.VM.get_domid(vm))

@@ -148,7 +148,7 @@ def _shorten(name):
 
 
 def _show_refusal(scene, foreign_vdi):
-    """An image that would show its owner somebody else's disk.  Raises DemoFailed unless nothing comes of it."""
+    """An image that would show its owner another tenant's disk.  Raises DemoFailed unless its import is refused."""
     screen = scene.screen
     screen.title("A hostile image: its base names another tenant's disk as the parent")
     before = demo_scene.list_files(scene)

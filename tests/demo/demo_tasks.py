@@ -64,7 +64,7 @@ def import_again(scene, image, length):
 
 
 def show_cancellation(scene, archive, length):
-    """A download that somebody gives up.  Raises DemoFailed unless it ends so, and leaves nothing."""
+    """A download that is cancelled.  Raises DemoFailed unless it ends as cancelled, and leaves nothing."""
     screen, before = scene.screen, demo_scene.list_files(scene)
     screen.title("A download is cancelled half-way")
     with _open_slow_service(scene, archive) as (service, image), _task(scene, "Import to be cancelled") as task:
@@ -103,7 +103,7 @@ def _fail(scene, arguments, task, shown):
 
 @contextlib.contextmanager
 def _open_slow_service(scene, archive):
-    """An image service that takes its time, and the image that it has."""
+    """A slow image service, and its image."""
     with ImageService(directory=demo_scene.make_directory(scene, "slow")) as service:
         image = service.add_image(archive)
         service.faults.append(Drip(image.size // _SLOW_PIECES + 1, _SLOW_DOWNLOAD_S / _SLOW_PIECES, path="/file$"))

@@ -50,7 +50,7 @@ KILLED, TIMED_OUT, SURVIVED, NOT_COMPILED = "killed", "timed out", "survived", "
 
 
 class Unusable(Exception):
-    """The run is not possible; the text says why."""
+    """The run is not possible; the text names the reason."""
 
 
 def main(arguments):

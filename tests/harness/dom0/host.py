@@ -60,7 +60,7 @@ class Host(object):
 
     @property
     def address(self):
-        """Where xapi is, as HOST_IS_SLAVE names it: without a port where a real client would expect none."""
+        """The address of xapi, as HOST_IS_SLAVE names it: without a port where a real client would expect none."""
         return self.ip if self._port == 80 else "%s:%d" % (self.ip, self._port)
 
     @property
@@ -78,7 +78,7 @@ class Host(object):
     # Life
 
     def start_xapi(self, serve, port):
-        """Open the doors; a port once chosen is kept. serve: function(host, method, params) -> result."""
+        """Start the servers; a port once chosen is kept. serve: function(host, method, params) -> result."""
         def serve_socket(method, params):
             # A member passes on calls from its own dom0, but logs nobody in.
             is_login = method.startswith("session.") and "login" in method

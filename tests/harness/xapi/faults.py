@@ -34,7 +34,7 @@ class Faults(object):
             self._armed[message].append(event)
 
     def clear(self):
-        """Nothing more goes wrong; calls that wait go on waiting."""
+        """Remove all faults; calls that wait go on waiting."""
         with self._lock:
             self._armed.clear()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""host.call_plugin and its lesser relative: a plug-in on any host of the pool."""
+"""host.call_plugin and VM.call_host_plugin: a plug-in on any host of the pool."""
 
 from tests.harness.xapi.failures import Failure
 from tests.harness.xapi.messages import message

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""xapi's two doors: HTTP on an address, and HTTP on the Unix socket in dom0. XML-RPC at any path, JSON-RPC at /jsonrpc.
+"""xapi's two servers: HTTP on an address, and HTTP on the Unix socket in dom0. XML-RPC at any path, JSON-RPC at /jsonrpc.
 
 A request that is not understood (too big, no length, not XML) is answered with status 500, as xapi does with every
 exception outside a call. HTTPS, which real hosts have besides, is not served.
@@ -136,7 +136,7 @@ class _UnixServer(_ServerMixIn, socketserver.UnixStreamServer):
 
 
 class RpcServer(object):
-    """One door. serve: function(method, params) -> result."""
+    """One server. serve: function(method, params) -> result."""
 
     def __init__(self, address, serve):
         """address: (host, port), port 0 for any free one; or the path of a Unix socket."""
@@ -153,7 +153,7 @@ class RpcServer(object):
         self._thread.start()
 
     def stop(self):
-        """Close the door and all connections; calls that are running lose their client."""
+        """Close the socket and all connections; calls that are running lose their client."""
         self._server.shutdown()
         self._server.server_close()
         for connection in list(self._server.connections):

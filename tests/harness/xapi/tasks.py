@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks, and the garbage collection that they fall to (ocaml/xapi/xapi_task.ml, taskHelper.ml, db_gc_util.ml).
+"""Tasks, and their garbage collection (ocaml/xapi/xapi_task.ml, taskHelper.ml, db_gc_util.ml).
 
 Two things that callers trip over are here on purpose: task.set_status leaves `finished` in 1970, so that the next garbage
 collection destroys the task; and task.cancel only notes the wish in current_operations, nobody is told.
