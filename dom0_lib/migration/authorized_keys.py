@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lines of root's ssh files that other hosts' keys have there, and that are ours: their last word names the host.
+"""Our lines in root's ssh files, for the keys of other hosts.  The last word of a line names the host:
 
     authorized_keys   from="<addresses>",...,command="<dom0_lib.migration.arrival_gate>" <its key> dom0-plugins:<uuid>
     known_hosts       <addresses> <one of its host keys> dom0-plugins:<uuid>
 
-All other lines stay as they are, to the byte.
+All other lines stay unchanged, byte for byte.
 """
 
 from __future__ import absolute_import, division
@@ -31,9 +31,9 @@ _HASHED = b'|1|'
 
 
 class LineFile(object):
-    """One of the two files, as lines of bytes; a link there stays, and the file that it leads to is changed.
+    """One of the two files, as lines of bytes.  If it is a symbolic link, the link stays and its target is changed.
 
-    Raises errors.PluginError if it cannot be read.
+    Raises errors.PluginError if the file cannot be read.
     """
 
     def __init__(self, dom0_path):
@@ -56,7 +56,7 @@ class LineFile(object):
         return lines if lines[-1] else lines[:-1]
 
     def list_hosts(self):
-        """The uuids of the hosts that have lines of ours, in the order of the file."""
+        """The uuids of the hosts in our lines, in the order of the file."""
         found = []
         for line in self._lines:
             uuid = _find_owner(line)
@@ -65,11 +65,11 @@ class LineFile(object):
         return found
 
     def list_keys(self):
-        """The keys in lines of ours, in base64."""
+        """The keys in our lines, in base64."""
         return [key for line in self._lines if _find_owner(line) for key in line.split()[-2:-1]]
 
     def replace(self, uuid, lines):
-        """Have these lines, and no others of ours, for a host; where the old ones were, or at the end.  Whether that is new."""
+        """Replace our lines for a host, in their place or at the end.  Whether that changes anything."""
         old = [number for number, line in enumerate(self._lines) if _find_owner(line) == uuid]
         if [self._lines[number] for number in old] == lines:
             return False
@@ -80,12 +80,12 @@ class LineFile(object):
         return True
 
     def find_others(self, is_meant):
-        """Numbers, from 1, of the lines that are not ours and for whose words is_meant(words) is true."""
+        """The numbers, from 1, of other lines than ours for whose words is_meant(words) is true."""
         return [number for number, line in enumerate(self._lines, 1)
                 if not line.lstrip().startswith(b'#') and not _find_owner(line) and is_meant(line.split())]
 
     def save(self):
-        """Write the file, if it has changed.  Raises EnvironmentError; errors.RetryableError if somebody else has written it."""
+        """Write the file, if it has changed.  Raises EnvironmentError; errors.RetryableError if another program has written it."""
         if self._lines == self._old_lines:
             return
         mode = stat.S_IMODE(self._status.st_mode) if self._status else 0o600
@@ -93,10 +93,10 @@ class LineFile(object):
         faults.point('trust.replaced')
 
     def _check_unchanged(self):
-        """ssh adds to known_hosts, administrators to either."""
+        """Raises errors.RetryableError after a change by another program: ssh adds to known_hosts, administrators edit both."""
         faults.point('trust.written')
         if _identify(self._look()) != _identify(self._status):
-            raise errors.RetryableError('somebody else has just written %s' % self.dom0_path)
+            raise errors.RetryableError('another program has just written %s: repeat the call' % self.dom0_path)
 
 
 def _identify(status):
@@ -104,7 +104,7 @@ def _identify(status):
 
 
 def _find_owner(line):
-    """The uuid of the host whose line of ours it is, or None."""
+    """The uuid of the host in a line of ours; None for any other line."""
     words = line.split()
     if not words or words[0].startswith(b'#') or not words[-1].startswith(_MARK):
         return None
@@ -128,19 +128,19 @@ def _encode(first, key, uuid):
 
 
 def find_unlimited(admitted, entry):
-    """Numbers of the lines of authorized_keys that admit a host's key, too, and are not ours."""
+    """The numbers of the lines of authorized_keys that admit a host's key and are not ours."""
     key = entry['public_key'].encode('ascii').split()[1]
     return admitted.find_others(lambda words: key in words)
 
 
 def find_bypasses(admitted):
-    """The same for the keys of all hosts that have lines of ours."""
+    """The numbers of such lines for the keys of all hosts in our lines."""
     keys = set(admitted.list_keys())
     return admitted.find_others(lambda words: not keys.isdisjoint(words))
 
 
 def find_contradictions(known, entry):
-    """Numbers of the lines of known_hosts that have another key, of a type that we know one of, for the host's addresses."""
+    """The numbers of the lines of known_hosts that have another key of a same type for one of a host's addresses."""
     keys = [key.encode('ascii').split() for key in entry['host_keys']]
     types = [key[0] for key in keys]
 
@@ -151,7 +151,7 @@ def find_contradictions(known, entry):
 
 
 def _names(field, address):
-    """Whether the first field of a line of known_hosts has an address."""
+    """Whether the first field of a line of known_hosts, which may be hashed, contains an address."""
     if not field.startswith(_HASHED):
         return address in field.lower().split(b',')
     import hashlib

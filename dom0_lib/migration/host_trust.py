@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts that let each other send disks: each tells its ssh key, and learns those of the others.
+"""Trust between hosts: each host tells its ssh key and learns the keys of the others, so that they may send disks to each other.
 
     ssh_key on A  ->  key, addresses, host keys   ->  trust_keys on B:  A's key may send disks into B's /images, from A's addresses
-    ssh_key on B  ->  ...                         ->  trust_keys on A:  A knows by which key B answers
+    ssh_key on B  ->  ...                         ->  trust_keys on A:  A knows B's host keys
 """
 
 from __future__ import absolute_import, division
@@ -26,9 +26,9 @@ _MAX_KEY_BYTES = 10000
 
 
 def describe_key(session_ref, dry_run):
-    """What another host needs to trust this one: {'host_uuid', 'name', 'public_key', 'addresses', 'host_keys'}.
+    """The facts that another host needs to trust this one: {'host_uuid', 'name', 'public_key', 'addresses', 'host_keys'}.
 
-    A key is made if migrations would find none, or with dry_run public_key is None then.
+    If root has no usable key, one is made; with dry_run, public_key is None instead.
     Raises errors.PluginError, errors.RetryableError.
     """
     api, host_ref = this_host.find(session_ref, None)
@@ -40,15 +40,15 @@ def describe_key(session_ref, dry_run):
 
 
 def _list_addresses(pifs):
-    """Management first: it is what a migration comes from, unless the other host's address is on another network."""
+    """Addresses, management first: migrations come from that one, except to hosts on another network."""
     found = []
     for record in sorted(pifs, key=lambda record: (not record['management'], record['device'], record['uuid'])):
         for address in [record['IP']] + [address.partition('/')[0].lower() for address in record['IPv6']]:
-            # A link-local one means nothing without its interface.
+            # A link-local address is meaningless without its interface.
             if address and address not in found and not address.startswith('fe80:'):
                 found.append(address)
     if not found:
-        raise errors.PluginError('no network interface of this host has an address, as XAPI knows them')
+        raise errors.PluginError('XAPI knows no address of any network interface of this host')
     return found[:public_key.MAX_ADDRESSES]
 
 
@@ -62,7 +62,7 @@ def _list_host_keys():
                     text = source.read(_MAX_KEY_BYTES).decode('utf-8', 'replace')
                 found.append(public_key.check_public_key(text.strip()))
             except (EnvironmentError, ValueError) as error:
-                log.warning('ssh_key goes without %s: %s', dom0_path, compat.to_text(error))
+                log.warning('ssh_key leaves out %s: %s', dom0_path, compat.to_text(error))
     return found
 
 
@@ -72,14 +72,14 @@ def _find_key(dry_run):
     if key or dry_run:
         return key
     with ssh_directory.locked():
-        # Another call may have made it meanwhile.
+        # Another call may have made the key meanwhile.
         if not ssh_directory.find_public_key(identity_file):
             ssh_directory.make_key('root@' + this_host.read_uuid())
         return ssh_directory.find_public_key(identity_file)
 
 
 def trust(_session_ref, keys, dry_run):
-    """Let the hosts send disks here, and know them; those that are trusted already stay so.  A list of steps, one for each host.
+    """Let hosts send disks here, and accept their host keys.  Hosts trusted earlier stay so.  A list of steps, one for each host.
 
     keys: {host uuid: {'public_key', 'addresses', 'host_keys'}}
     Raises errors.PluginError, errors.RetryableError.
@@ -88,7 +88,7 @@ def trust(_session_ref, keys, dry_run):
 
     def change(files):
         steps = [_Step(uuid, 'this host itself') if uuid == own_uuid else _trust(files, uuid, keys[uuid]) for uuid in sorted(keys)]
-        # When all lines are in their places: they are named by their numbers.
+        # After all changes, because findings name lines by their numbers.
         for step in steps:
             if step.uuid != own_uuid:
                 _review(files, step, keys[step.uuid])
@@ -97,7 +97,7 @@ def trust(_session_ref, keys, dry_run):
 
 
 def distrust(_session_ref, host_uuids, dry_run):
-    """Take back what trust() has done, for these hosts, or with None for all.  A list of steps, one for each host.
+    """Reverse trust() for these hosts, or for all if host_uuids is None.  A list of steps, one for each host.
 
     Raises errors.PluginError, errors.RetryableError.
     """
@@ -108,7 +108,7 @@ def distrust(_session_ref, host_uuids, dry_run):
 
 
 def _run(change, dry_run):
-    """What is answered for the steps that `change(files)` makes, when they have been written."""
+    """Do change(files), which returns steps, and write the files.  The reports of the steps."""
     if dry_run:
         return [step.tell(True) for step in change(_Files())]
     with ssh_directory.locked():
@@ -129,15 +129,15 @@ def _trust(files, uuid, entry):
 
 
 def _review(files, step, entry):
-    """What other lines say of a host that is trusted."""
+    """Add to a trusted host's step the lines of others that admit its key without limits or contradict its host keys."""
     numbers = authorized_keys.find_unlimited(files.admitted, entry)
     if numbers:
         step.remarks.append('%s admits its key without limits' % _name_lines(files.admitted, numbers))
-        step.fixes.append('remove such a line, unless the key is for something else, too')
+        step.fixes.append('remove such a line, unless the key has another purpose, too')
     numbers = authorized_keys.find_contradictions(files.known, entry)
     if numbers:
         step.problem = '%s has another key for one of its addresses' % _name_lines(files.known, numbers)
-        step.fixes.append('remove such a line if the host was installed anew; if not, find out whose key it is')
+        step.fixes.append('remove such a line if the host was reinstalled; if not, find out whose key it is')
 
 
 def _distrust(files, uuid):
@@ -152,11 +152,11 @@ def _name_lines(lines, numbers):
 
 
 class _Step(object):
-    """What is done for one host.
+    """The step for one host.
 
-    changes             what becomes different
-    remarks, problem    what else the caller should know, and what is wrong
-    fixes               what to do about either
+    changes             the changes to the two files, in words
+    remarks, problem    findings that are no failure, and the failure, or None
+    fixes               remedies for remarks and problem
     """
 
     def __init__(self, uuid, state):
@@ -172,7 +172,7 @@ class _Step(object):
             self.changes.append(change)
 
     def fail(self, problem, fix):
-        """Nothing of it is sure to be done."""
+        """Record a failed write.  Forget the planned changes: nobody knows which of them reached the disk."""
         self.problem, self.fixes, self.changes, self.remarks, self._state = problem, [fix], [], [], None
 
     def tell(self, dry_run):
@@ -199,4 +199,4 @@ class _Files(object):
                 for step in steps:
                     if step.changes:
                         step.fail('cannot write %s: %s' % (lines.dom0_path, compat.to_text(error)),
-                                  'see that root can write there, and repeat the call')
+                                  'make it writable for root, and repeat the call')

@@ -9,9 +9,9 @@ from dom0_lib.call import binding
 
 _ADDRESS_CHARACTERS = frozenset(text_checks.HEX_DIGITS + u':.')
 _MAX_NAME_LENGTH = 253
-# A chain of an image has no more files either.
+# The chain of an image has no more files either.
 _MAX_PLACE = 15
-# XAPI's own, where callers take the host from its URL: they say nothing about ssh.
+# XAPI's own ports: some callers take the host from XAPI's URL, and its port is not ssh's.
 _XAPI_PORTS = (80, 443)
 
 
@@ -22,14 +22,14 @@ def _check_label(value):
 
 
 def _check_host(value):
-    """(name or address, ssh's port or None)."""
+    """(name or address, ssh's port or None) of a text.  Raises ValueError."""
     if not isinstance(value, compat.text_type):
         raise ValueError('needs text')
     name, port = _split_host(value)
-    # Whatever begins with a dash would be an option of ssh.
+    # ssh would take a name with a leading dash for an option.
     characters = _ADDRESS_CHARACTERS if u':' in name else text_checks.NAME_CHARACTERS
     if not 0 < len(name) <= _MAX_NAME_LENGTH or name[0] in u'-.' or not characters.issuperset(name):
-        raise ValueError('needs a name, an address of IPv4, or one of IPv6, and no more than a port after it')
+        raise ValueError('needs a host name, an IPv4 address or an IPv6 address, with or without a port')
     if port is None:
         return name, None
     number = text_checks.to_number(port, 5)

@@ -8,23 +8,23 @@ import struct
 
 from dom0_lib import compat
 
-# All of them go into one line of authorized_keys, which sshd reads up to 8 KiB of.
+# They share one line of authorized_keys, of which sshd reads at most 8 KiB.
 MAX_ADDRESSES = 32
 _MAX_BASE64 = 3000
 _MAX_TEXT = _MAX_BASE64 + 1000
-# How many strings the key of a type consists of, its type included.
+# The number of strings in a key of each type, the name of the type included.
 _STRINGS = {u'ssh-ed25519': 2, u'ssh-rsa': 3, u'ecdsa-sha2-nistp256': 3, u'ecdsa-sha2-nistp384': 3, u'ecdsa-sha2-nistp521': 3}
 
 
 def check_public_key(value):
     """'<type> <base64>' of a public key as OpenSSH writes it; the comment is dropped.  Raises ValueError."""
     if not isinstance(value, compat.text_type) or len(value) > _MAX_TEXT or any(c < u' ' for c in value):
-        raise ValueError('has a key that is no line of text')
+        raise ValueError('has a key that is not a line of text')
     words = value.split(u' ', 2)
     if len(words) < 2 or words[0] not in _STRINGS:
-        raise ValueError('has a key of no known type: %s' % u', '.join(sorted(_STRINGS)))
+        raise ValueError('has a key of an unknown type (known are: %s)' % u', '.join(sorted(_STRINGS)))
     if not _is_blob(words[0], words[1]):
-        raise ValueError('has a key that is not what its type says')
+        raise ValueError('has a key whose data do not fit its type')
     return u' '.join(words[:2])
 
 
@@ -33,7 +33,7 @@ def _is_blob(key_type, text):
         data = binascii.a2b_base64(text.encode('ascii'))
     except (ValueError, binascii.Error):
         return False
-    # The decoder skips what is not base64.
+    # The decoder skips characters that are not base64.
     if len(text) > _MAX_BASE64 or binascii.b2a_base64(data).rstrip(b'\n') != text.encode('ascii'):
         return False
     strings = []

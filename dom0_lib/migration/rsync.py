@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file into a directory of another dom0, by rsync over ssh, or of this one, by rsync alone.  Only this module knows the two.
+"""The transfer of a file into a directory of another dom0, by rsync over ssh, or of this dom0, by rsync alone.  Only this module
+runs the two programs.  The rsync of every dom0 (3.0.9 and later) knows these options; the other end may be an os-xenapi plug-in's:
 
-Every dom0's rsync knows the options (3.0.9 and later), and the other end may be anybody's:
-
-    --sparse                  holes stay holes; without any it would only cost time, as the other end looks for zeros
-    --compress                when most of the file is holes: what travels is then its data, not its zeros
-    --ignore-times            what is there under the name is compared, never believed for its size and date
-    --partial-dir             an unfinished file waits there for the next attempt; under its own name a file is whole
-    --timeout                 both ends give up when nothing has moved for so long
+    --sparse                  holes stay holes; left out for a file without holes: the other end would look for zeros
+    --compress                if most of the file is holes, which would be sent as zeros otherwise
+    --ignore-times            an existing file of that name is compared, not trusted because its size and date are equal
+    --partial-dir             the directory of an unfinished file until the next attempt; under its own name a file is whole
+    --timeout                 both ends give up if no data have moved for this time
     --dirs, rules             only the one file is sent
-    --rsync-path              what an earlier attempt left goes first.  Not --delete: who may use that can read any file there,
-                              see dom0_lib.migration.arrival_gate, which must know every form of what is started at the other end
+    --rsync-path              removes files of an earlier attempt first.  Not --delete: its users could read any file at the other end,
+                              see dom0_lib.migration.arrival_gate, which must know every form of the command that is started there
 """
 
 from __future__ import absolute_import, division
@@ -25,25 +24,25 @@ from dom0_lib import text_checks
 from dom0_lib.system import proc
 
 PARTIAL_DIR = '.dom0-plugins-partial'
-# What dom0_lib.migration.arrival_gate answers to all that it does not know.
+# The answer of dom0_lib.migration.arrival_gate to any other command than ours.
 REFUSAL = 'this key may only send disks into /images by rsync'
 _USER = 'root'
-# Pauses before a transfer that has moved something is continued.
+# Pauses before a transfer that has moved data is continued.
 _CONTINUE_AFTER_S = (1.0, 5.0, 15.0)
 _ALIVE_PROBES = 3
 _REMOVAL_TIMEOUT_S = 60
-# Whoever has compressed holes and cannot say it in a way that the other end understands.
+# rsync's exit status when the two ends share no way to compress.
 _UNSUPPORTED = 4
-# The transfer or the connection broke, or somebody ended one of the programs.
+# rsync's exit statuses after a broken transfer or connection, or after the end of one of the programs by a signal.
 _BROKEN = (10, 12, 20, 30, 35, 255)
 _ADVICE = (
     ('HOST IDENTIFICATION HAS CHANGED', errors.PluginError,
-     'its ssh key is not the one that this host knows; if it was installed anew, remove the old key here with'
-     ' `ssh-keygen -R {name}`, if not, somebody stands in between'),
+     'its ssh key is not the one that this host knows; if it was reinstalled, remove the old key here with'
+     ' `ssh-keygen -R {name}`; if not, another machine answers in its place'),
     ('host key is known for', errors.PluginError,
      'ssh does not know its key; add the key to /root/.ssh/known_hosts here, or allow host_keys = accept-new'),
     ('Host key verification failed', errors.PluginError, 'ssh does not trust its key'),
-    (REFUSAL, errors.PluginError, 'it admits this host in the form of another release; call dom0_host.py trust_keys there anew'),
+    (REFUSAL, errors.PluginError, 'its forced command is of another release; call dom0_host.py trust_keys there again'),
     ('Permission denied (13)', errors.PluginError, 'root may not write there'),
     ('Permission denied (', errors.PluginError,
      "it does not let root of this host in; add this host's /root/.ssh/id_*.pub to /root/.ssh/authorized_keys there, or have"
@@ -57,16 +56,16 @@ _ADVICE = (
     ('Disk quota exceeded', errors.StorageError, 'the disk there is full'),
     ('Read-only file system', errors.StorageError, 'the disk there is read-only'),
 )
-# What is wrong when a program ends without a word: rsync may end ssh before it has passed on what the other end said.
+# Reasons when rsync ends without a message: it may stop ssh before it has passed on the message of the other end.
 _SILENT = {11: 'nothing could be written there; is there a directory {parent}, on a disk that is not full?'}
 
 
 class Transfer(object):
-    """One file on its way to `directory`, an absolute path without anything that a shell would interpret.
+    """The transfer of one file into `directory`, an absolute path without characters that are special in a shell.
 
     host:   (name or address, ssh's port or None) that dom0_lib.call.kinds has checked; None for this dom0
     host_settings: the host's settings.Settings
-    check:  called at least twice a second; what it raises ends the transfer
+    check:  called at least twice a second; its exceptions end the transfer
     """
 
     def __init__(self, directory, host, host_settings, check):
@@ -79,11 +78,11 @@ class Transfer(object):
         self._compresses = False
 
     def send(self, path, report, stale_names=()):
-        """Make a whole copy of the file `path` in the directory, under its name, and continue what an earlier attempt left.
+        """Make a whole copy of the file `path` in the directory, under its name; an interrupted earlier attempt is continued.
 
-        report:     called with the fraction that is done; what it raises ends the transfer
-        stale_names: files that lie in the directory no longer, then
-        Raises errors.RetryableError when a repetition may help, errors.StorageError, errors.PluginError.
+        report:      called with the fraction that is done; its exceptions end the transfer
+        stale_names: names of files that are removed from the directory first
+        Raises errors.RetryableError if a repetition may help, errors.StorageError, errors.PluginError.
         """
         status = os.stat(path)
         allocated_bytes = 512 * status.st_blocks
@@ -105,7 +104,7 @@ class Transfer(object):
             self._wait(pause_s)
 
     def _run(self, path, stale_paths, ends_at, progress):
-        """One attempt, in a form that the programs of both ends understand."""
+        """One attempt, with the options that the programs of both ends understand."""
         while True:
             left_s = ends_at - compat.monotonic_s()
             try:
@@ -114,17 +113,17 @@ class Transfer(object):
             except errors.CommandFailed as error:
                 if error.status is not None:
                     raise
-                raise errors.RetryableError('%s: it did not end within %d s' % (self._label, self._settings.total_timeout_s))
+                raise errors.RetryableError('%s did not end within %d s' % (self._label, self._settings.total_timeout_s))
             if not self._concede(completed):
                 return completed
 
     def _concede(self, completed):
-        """Whether the attempt failed for a form that one of the programs does not know, and there is another form."""
+        """Whether the attempt failed at an option that one of the programs does not know, and can be repeated without that."""
         text = completed.error_output
         if self._host_keys == 'accept-new' and 'accept-new' in text:
-            self._host_keys = 'yes'  # ssh before 7.6: first see whether it knows the host
+            self._host_keys = 'yes'  # ssh before 7.6 lacks accept-new: first find out whether it knows the host
         elif self._host_keys == 'yes' and self._settings.host_keys != 'strict' and 'host key is known for' in text:
-            self._host_keys = 'no'  # it does not: there is no key yet that could be another
+            self._host_keys = 'no'  # ssh does not know the host, so no key can have changed
         elif self._compresses and completed.status == _UNSUPPORTED:
             self._compresses = False
         else:
@@ -142,7 +141,7 @@ class Transfer(object):
             command += ['--compress', '--compress-level=1']
         target = self._directory + '/'
         if self._host:
-            # In brackets colons are those of an address of IPv6.
+            # Brackets keep the colons of an IPv6 address apart from rsync's.
             target = '%s@%s:%s' % (_USER, '[%s]' % self._host[0] if ':' in self._host[0] else self._host[0], target)
             command += ['--rsh=' + ' '.join(self._make_ssh())]
             if stale_paths:
@@ -150,7 +149,7 @@ class Transfer(object):
         return command + ['--', source + '/', target]
 
     def _make_ssh(self):
-        """ssh's command line but for the host: rsync splits it at spaces, and none of its parts has one."""
+        """ssh's command line without the host.  No part of it has a space, because rsync splits it there."""
         host_settings = self._settings
         options = ['BatchMode=yes', 'LogLevel=ERROR', 'ForwardX11=no', 'ForwardAgent=no',
                    'ConnectTimeout=%d' % host_settings.connect_timeout_s,
@@ -169,10 +168,10 @@ class Transfer(object):
         return 'the transfer to %s' % (self._host[0] if self._host else self._directory)
 
     def _describe(self, completed):
-        """The error that a failed attempt is."""
+        """The exception for a failed attempt."""
         facts = {'name': self._host[0] if self._host else '', 'directory': self._directory,
                  'parent': os.path.dirname(self._directory)}
-        reason = completed.first_line() or _SILENT.get(completed.status, 'nothing was said').format(**facts)
+        reason = completed.first_line() or _SILENT.get(completed.status, 'without a message').format(**facts)
         for fragment, kind, advice in _ADVICE:
             if fragment.format(**facts) in completed.error_output:
                 return kind('%s: %s (%s)' % (self._label, advice.format(**facts), reason))
@@ -188,7 +187,7 @@ class Transfer(object):
 
 
 class _Progress(object):
-    """Reads what `rsync --progress` writes: lines, each over the one before, of "<bytes> <n>% ..."."""
+    """Reads the output of `rsync --progress`: lines "<bytes> <n>% ...", each of which overwrites the one before."""
 
     _LINE_BYTES = 200
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root's directory for ssh, and the key there by which migrations log in on other hosts."""
+"""Root's ssh directory, and the key in it with which migrations log in to other hosts."""
 
 from __future__ import absolute_import, division
 
@@ -17,7 +17,7 @@ from dom0_lib.system import os_errors
 from dom0_lib.system import proc
 
 _NEW_KEY = paths.ROOT_SSH + '/id_ed25519'
-# Those that ssh tries by itself and every ssh in dom0 knows.
+# The keys that ssh tries by default, of types that the ssh of every dom0 knows.
 _KEYS = (_NEW_KEY, paths.ROOT_SSH + '/id_ecdsa', paths.ROOT_SSH + '/id_rsa')
 _SCRATCH = paths.ROOT_SSH + '/.dom0-plugins-key'
 _PUBLIC = '.pub'
@@ -27,9 +27,9 @@ _KEYGEN_TIMEOUT_S = 60
 
 @contextlib.contextmanager
 def locked():
-    """Within, no other call of ours changes what is in the directory, which is made if it is not there.
+    """A context within which no other call of ours changes the directory.  It is made if it is missing.
 
-    Raises errors.PluginError, errors.RetryableError while another call is at work on it.
+    Raises errors.PluginError, errors.RetryableError while another call holds the lock.
     """
     path = paths.locate(paths.ROOT_SSH)
     with os_errors.Errors('cannot use %s' % paths.ROOT_SSH):
@@ -43,14 +43,14 @@ def locked():
 
 
 def find_public_key(identity_file):
-    """'<type> <base64>' of the key that migrations use, or None: there is none, and make_key() can make one.
+    """'<type> <base64>' of the key that migrations use, or None if there is no key and make_key() can make one.
 
-    identity_file: the setting, or None.
-    Raises errors.PluginError for a key that cannot be used without somebody's hand, errors.CommandNotFound.
+    identity_file: the setting, or None
+    Raises errors.PluginError for a key that only an administrator can make usable; errors.CommandNotFound.
     """
     if identity_file:
         if not os.path.exists(paths.locate(identity_file)):
-            raise errors.PluginError("'identity_file' in [migration] of %s is %s, which is not there: make it with `ssh-keygen"
+            raise errors.PluginError("'identity_file' in [migration] of %s is %s, which does not exist: make it with `ssh-keygen"
                                      " -t ed25519 -N '' -f %s`, or remove the setting" %
                                      (paths.SETTINGS, identity_file, identity_file))
         return _ask_for_public(identity_file)
@@ -67,28 +67,28 @@ def find_public_key(identity_file):
 
 
 def _ask_for_public(dom0_path):
-    """Of the private half itself: the file beside it may be another's, or not there."""
+    """The public key, derived from the private key: the .pub file may be missing, or may belong to another key."""
     try:
         output = proc.run(['ssh-keygen', '-y', '-P', '', '-f', paths.locate(dom0_path)], _KEYGEN_TIMEOUT_S).output
         return public_key.check_public_key(output.strip())
     except errors.CommandFailed as error:
         raise errors.PluginError('migrations cannot use the key %s (%s): it must have no passphrase and be for root alone;'
-                                 ' mend it, or move it away' % (dom0_path, error))
+                                 ' correct that, or move the key away' % (dom0_path, error))
     except ValueError as error:
         raise errors.PluginError('migrations cannot use the key %s: it %s' % (dom0_path, error))
 
 
 def make_key(comment):
-    """Make root's key, where there is none; within locked().  Raises errors.PluginError, errors.CommandNotFound."""
+    """Make root's key if it has none; the caller is within locked().  Raises errors.PluginError, errors.CommandNotFound."""
     scratch, path = paths.locate(_SCRATCH), paths.locate(_NEW_KEY)
     with os_errors.Errors('cannot make the key %s' % _NEW_KEY):
-        for name in (scratch, scratch + _PUBLIC):  # of a killed call
+        for name in (scratch, scratch + _PUBLIC):  # left by a killed call
             durable_file.remove(name)
         proc.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', comment, '-f', scratch], _KEYGEN_TIMEOUT_S)
         for name in (scratch, scratch + _PUBLIC):
             durable_file.sync(name)
         faults.point('key.made')
-        # Links replace nothing.  The private half is enough for ssh, and for us.
+        # A link never replaces a file.  The private key alone is enough for ssh and for find_public_key().
         os.link(scratch, path)
         faults.point('key.linked')
         if not os.path.lexists(path + _PUBLIC):

@@ -270,7 +270,7 @@ EXCHANGES = [
            b"S'-oProxyCommand=reboot'\np4\nS'66666666-7777-4888-9999-aaaaaaaaaaaa'\np5\n"
            b"S'/var/run/sr-mount/0f6c5b7e-2a43-4f0f-9d0c-6a1f2b3c4d5e'\np6\nI0\ntp7\nsS'kwargs'\np8\n(dp9\ns.</value></member>" + _HOST),
      _failure(b'XENAPI_PLUGIN_FAILURE', b'transfer_vhd', b'ArgumentError',
-              b"argument 'host': needs a name, an address of IPv4, or one of IPv6, and no more than a port after it "
+              b"argument 'host': needs a host name, an IPv4 address or an IPv6 address, with or without a port "
               b"(got -oProxyCommand=reboot)")),
     ('nothing has arrived', 'migration.py',
      _call(b'move_vhds_into_sr',

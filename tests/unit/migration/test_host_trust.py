@@ -79,7 +79,7 @@ def test_no_more_addresses_than_a_line_can_hold(describe, count):
 @pytest.mark.parametrize('pifs', [(), (make_pif('eth0'),), (make_pif('eth0', ipv6=['fe80::1/64']),),
                                   (make_pif('eth0', '10.0.0.9', host='OpaqueRef:other'),)])
 def test_a_host_without_an_address(describe, pifs):
-    with pytest.raises(errors.PluginError, match='no network interface of this host has an address'):
+    with pytest.raises(errors.PluginError, match='no address of any network interface of this host'):
         describe(*pifs)
 
 
@@ -137,7 +137,7 @@ def test_another_key_for_an_address_is_a_problem(tree):
     step, = host_trust.trust(SESSION, {OTHER: make_entry(b'other', u'10.0.0.2')}, dry_run=False)
     assert step['outcome'] == 'problem'
     assert 'of %s has another key for one of its addresses' % KNOWN in step['detail']
-    assert step['fix'].startswith('remove such a line if the host was installed anew')
+    assert step['fix'].startswith('remove such a line if the host was reinstalled')
 
 
 def test_a_file_that_cannot_be_written_is_a_problem_of_each_host_that_it_was_for(tree):
@@ -148,4 +148,4 @@ def test_a_file_that_cannot_be_written_is_a_problem_of_each_host_that_it_was_for
     steps = host_trust.trust(SESSION, {OTHER: make_entry(b'other', u'10.0.0.2'), THIRD: make_entry(b'third', u'10.0.0.3')}, dry_run=False)
     assert list_outcomes(steps) == [(OTHER, 'problem'), (THIRD, 'already')]
     assert steps[0]['detail'].startswith('cannot write %s: ' % KNOWN) and steps[0]['fix'] == (
-        'see that root can write there, and repeat the call')
+        'make it writable for root, and repeat the call')

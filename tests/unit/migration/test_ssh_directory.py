@@ -75,12 +75,12 @@ def test_an_unusable_key_of_another_name_leaves_room_for_ours(tree):
 
 def test_a_link_to_a_key_that_is_gone_is_refused(tree):
     os.symlink('/nowhere', tree.locate(ED25519))
-    with pytest.raises(errors.PluginError, match='move it away'):
+    with pytest.raises(errors.PluginError, match='move the key away'):
         ssh_directory.find_public_key(None)
 
 
 def test_the_key_of_the_settings(tree):
-    with pytest.raises(errors.PluginError, match="'identity_file' in .migration. of .* is /root/key, which is not there"):
+    with pytest.raises(errors.PluginError, match="'identity_file' in .migration. of .* is /root/key, which does not exist"):
         ssh_directory.find_public_key('/root/key')
     key = make_key(tree, '/root/key')
     make_key(tree, ED25519)
@@ -94,7 +94,7 @@ def test_a_key_of_a_type_that_is_not_taken(tree, tmpdir, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv('PATH', '%s:%s' % (tmpdir.join('bin'), os.environ['PATH']))
     tree.write('/root/key', b'')
-    with pytest.raises(errors.PluginError, match='migrations cannot use the key /root/key: it has a key of no known type'):
+    with pytest.raises(errors.PluginError, match='migrations cannot use the key /root/key: it has a key of an unknown type'):
         ssh_directory.find_public_key('/root/key')
 
 

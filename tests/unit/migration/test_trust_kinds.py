@@ -68,8 +68,8 @@ def test_keys():
     ({u'addresses': [u'10.0.0.%d' % number for number in range(33)]}, 'at most 32'),
     ({u'host_keys': [KEY] * 9}, 'at most 8'),
     ({u'host_uuid': OTHER}, 'another host'),
-    ({u'public_key': None}, 'no line of text'),
-    ({u'options': u''}, 'and no more'),
+    ({u'public_key': None}, 'not a line of text'),
+    ({u'options': u''}, 'and nothing else'),
 ])
 def test_no_keys(changes, word):
     with pytest.raises(ValueError) as caught:
