@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console script dom0-plugins: the plug-in dom0_host.py on every host of one or several pools.  Not for dom0."""
+"""The console script dom0-plugins: calls of the plug-in dom0_host.py on every host of one or several pools.  Not for dom0."""
 
 import sys
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands and options of dom0-plugins.
 
-Exit status: 0 all is well; 1 there are problems, or hosts that were not reached; 2 wrong usage, or no pool lets one in; 130 after
-Ctrl-C.
+Exit status: 0 success; 1 problems, or hosts that were not reached; 2 wrong usage, or no pool accepts the login; 130 after Ctrl-C.
 """
 
 import os
@@ -29,7 +28,7 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 class Options(object):
-    """What was said before the command."""
+    """The options before the command."""
 
     def __init__(self, **values):
         self.__dict__.update(values)
@@ -39,11 +38,11 @@ class Options(object):
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--url", "urls", multiple=True, metavar="https://HOST",
               help="A host of the pool, any one. Several: each is a pool; trust is set up among the hosts of all of them.")
-@click.option("--user", default="root", show_default=True, help="Who logs in; a pool administrator.")
+@click.option("--user", default="root", show_default=True, help="The user that logs in; a pool administrator.")
 @click.option("--password-file", type=click.File(), metavar="FILE",
               help="Its first line is the password (- is stdin). Otherwise %s has it, or you are asked." % PASSWORD_VARIABLE)
-@click.option("--ca-file", metavar="FILE", help="Certificates to trust, PEM: a pool's own, or those of whoever signed it.")
-@click.option("--insecure", is_flag=True, help="Do not verify certificates: whoever answers gets the password.")
+@click.option("--ca-file", metavar="FILE", help="Certificates to trust, PEM: a pool's own, or its authority's.")
+@click.option("--insecure", is_flag=True, help="Do not verify certificates: any machine that answers gets the password.")
 @click.option("--host", "host_names", multiple=True, metavar="NAME|UUID", help="Only this host; may be repeated.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
               metavar="SECONDS", help="How long a call on a host may take.")
@@ -227,7 +226,7 @@ def _log_in(pools, options, shown):
 
 
 def _drop_repeated(pools):
-    """Two urls of one pool are one pool."""
+    """The pools, each once, even if it has several urls."""
     distinct = {}
     for pool in pools:
         distinct.setdefault(pool.uuid or pool.url, pool)

@@ -6,7 +6,7 @@ import threading
 import time
 
 THREADS = 8
-# Who has pressed Ctrl-C waits this long for calls to be given up in order.
+# After Ctrl-C the program waits this long for running calls to end in order.
 _FAREWELL_S = 5
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps a pool, a host or a call from being done, in words for who runs the command."""
+"""The problems of pools, hosts and calls, in words for the administrator who runs the command."""
 
 import http.client
 import socket
@@ -74,5 +74,5 @@ def describe_break(error):
     if isinstance(error, xmlrpc.client.Fault):
         return error.faultString
     if isinstance(error, (xml.parsers.expat.ExpatError, xmlrpc.client.ResponseError)):
-        return "what answers there is not XAPI"
+        return "the server that answers is not XAPI"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a stage is, on stderr, for who looks on: nothing is written if that is no terminal."""
+"""A progress bar for each stage, on stderr, if that is a terminal."""
 
 import contextlib
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has come of a command: one table with what needs doing below it, or JSON."""
+"""The result of a command: a table with the problems below it, or JSON."""
 
 import collections
 import json
