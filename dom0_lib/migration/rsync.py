@@ -2,13 +2,13 @@
 """The transfer of a file into a directory of another dom0, by rsync over ssh, or of this dom0, by rsync alone.  Only this module
 runs the two programs.  The rsync of every dom0 (3.0.9 and later) knows these options; the other end may be an os-xenapi plug-in's:
 
-    --sparse                  holes stay holes; left out for a file without holes: the other end would look for zeros
+    --sparse                  holes stay holes; not for a file without: that would only cost time
     --compress                if most of the file is holes, which would be sent as zeros otherwise
     --ignore-times            an existing file of that name is compared, not trusted because its size and date are equal
     --partial-dir             the directory of an unfinished file until the next attempt; under its own name a file is whole
     --timeout                 both ends give up if no data have moved for this time
     --dirs, rules             only the one file is sent
-    --rsync-path              removes files of an earlier attempt first.  Not --delete: its users could read any file at the other end,
+    --rsync-path              removes files of an earlier attempt first.  Not --delete: a sender could read any file with it,
                               see dom0_lib.migration.arrival_gate, which must know every form of the command that is started there
 """
 
