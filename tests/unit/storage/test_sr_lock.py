@@ -221,13 +221,13 @@ def test_a_collection_that_ends_is_waited_for(locks):
 
 def test_the_storage_manager_wants_the_sr(locks, tmpdir):
     with sr_lock.Stillness(SR, 1, nothing, nothing) as stillness:
-        stillness._looked_at = -100  # a second ago, and more
         stillness.check()
         tmpdir.ensure('run', 'sm', 'ipc', SR, 'abort')
-        stillness.check()  # looks once a second
-        stillness._looked_at = -100
+        ends_at = time.time() + 60
         with pytest.raises(errors.RetryableError) as caught:
-            stillness.check()
+            while time.time() < ends_at:  # check() looks at the flag once a second
+                stillness.check()
+                time.sleep(0.05)
     assert str(caught.value) == 'the storage manager wants SR %s for something else' % SR
 
 
