@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test module can use; imported by pytest 4.6 on Python 2.7, too."""
+"""Fixtures and rules for all tests; pytest 4.6 on Python 2.7 imports this file, too."""
 
 from __future__ import absolute_import, division
 
@@ -21,7 +21,7 @@ if sys.version_info < (3, 8):
     collect_ignore = ['unit/test_install_tree.py', 'unit/test_mutants.py', 'unit/test_release.py', 'unit/test_source_rules.py']
 
 # Examples are the same in every CI run, so that a failure belongs to the change that CI looks at. A slow machine is no
-# failure: what must be fast is measured by the benchmarks.
+# failure: the benchmarks measure speed.
 hypothesis.settings.register_profile(
     'repository', deadline=None, derandomize=IN_CI, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile('repository')
@@ -63,7 +63,7 @@ def _is_on_path(program):
 
 
 def pytest_sessionfinish(session):
-    """In CI a skip is a failure: what is not run there is not run anywhere."""
+    """In CI a skip is a failure: a test that CI skips is run nowhere."""
     reporter = session.config.pluginmanager.get_plugin('terminalreporter')
     skipped = reporter.stats.get('skipped', []) if reporter else []
     hiding = [report for report in skipped if NOT_APPLICABLE not in str(report.longrepr)]

@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 class ClientFailed(Exception):
-    """What the client raised: `name` of the class, `details` of a XenAPI.Failure, `retries` before it."""
+    """An error that the client raised: `name` of the class, `details` of a XenAPI.Failure, `retries` before it."""
 
     def __init__(self, answer):
         super().__init__("%s: %s" % (answer["error"], answer["text"]))

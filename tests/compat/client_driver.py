@@ -101,7 +101,7 @@ def encode(value):
 
 
 def main():
-    # What a library prints must not come between the answers.
+    # Output of a library must not come between the answers.
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     driver = Driver()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""os-xenapi's own plug-ins and these get the same requests; what differs is in docs/DIFFERENCES.md, and nothing else does."""
+"""os-xenapi's own plug-ins and these get the same requests, and differ as docs/DIFFERENCES.md says, in nothing else."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How os-xenapi's client opens a session, on the pool's master and on a member, and what it takes for an answer."""
+"""os-xenapi's client opens a session on the pool's master and on a member, and reads the answers of its calls."""
 
 import pathlib
 import re

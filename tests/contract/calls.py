@@ -201,7 +201,7 @@ def _failure(*details):
 
 _HOST = b'<member><name>host_uuid</name><value>4d9c3f1e-7f6b-4b56-9a4e-2f1d0c8b7a65</value></member>'
 
-# (name, plug-in, bytes in, bytes out): XAPI's form around what os-xenapi 0.3.4 under Python 2.7 sent, and around plain text.
+# (name, plug-in, bytes in, bytes out): XAPI's form around the pickles of os-xenapi 0.3.4 under Python 2.7, and around plain texts.
 EXCHANGES = [
     ('legacy', 'dom0_plugin_version.py',
      _call(b'get_version', b"<member><name>params</name><value>(dp1\nS'args'\np2\n(tsS'kwargs'\np3\n(dp4\ns.</value></member>" + _HOST),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Python 2.7 clients really sent: data/capture_python27.py describes and makes the files."""
+"""Captured requests of Python 2.7 clients; data/capture_python27.py describes and makes the files."""
 
 from __future__ import absolute_import, division
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparing what travels in pickles, to the type."""
+"""Comparison of values from pickles, types included."""
 
 from __future__ import absolute_import, division
 

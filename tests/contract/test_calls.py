@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every call of every plug-in by its table: wrong arguments are refused by name before anything happens, and recorded exchanges
-repeat to the byte. The rows are in calls.py; what right arguments do is tested with the call's own module."""
+repeat to the byte. The rows are in calls.py; the effect of right arguments is tested with the call's own module."""
 
 from __future__ import absolute_import, division
 
@@ -86,7 +86,7 @@ class Host(object):
                       for parent, directories, files in os.walk(self.root) for name in directories + files)
 
     def check_untouched(self):
-        """No file has come, gone or changed, and nobody has asked the image service for anything."""
+        """No file has appeared, gone or changed, and the image service has had no request."""
         assert self._list_files() == self._before
         with pytest.raises(socket.error) as caught:
             self._port.accept()
@@ -117,7 +117,7 @@ def make_right(host, name, function):
 
 
 def replace(values, row, value):
-    """`values` with this row's argument set, and what it is an alias of gone."""
+    """`values` with this row's argument set; if the row is an alias, the argument that it stands for is removed."""
     values = dict((argument, other) for argument, other in values.items() if argument != row.alias_of)
     values[row.name] = value
     return values

@@ -21,7 +21,7 @@ _PAUSE_S = 0.005
 
 
 class Programs(object):
-    """What Repository needs of a host."""
+    """The part of a host that Repository needs."""
 
     def __init__(self, root):
         self._environment = {"PATH": os.path.join(root, "opt/harness/bin") + ":/usr/bin:/bin", "DOM0_ROOT": root}

@@ -20,7 +20,7 @@ LD_PRELOAD='{library}' DISK_FAULTS='{plan}' exec '{program}' "$@"
 """
 FOR_EVER = 1 << 40
 NO_LINKS, NO_LOCKS = 1, 2
-# What a failure is called in DiskFaults.armed.
+# Names of the failures in DiskFaults.armed().
 EIO, ENOSPC, DEATH = errno.EIO, errno.ENOSPC, 0
 
 

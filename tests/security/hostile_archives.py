@@ -54,7 +54,7 @@ def zeros_bomb(beginning, size_bytes):
     return start + block * (size_bytes >> 24)
 
 
-# What is no regular file
+# Members that are no regular files
 
 @hostile("UnsafeImage", "member '0.vhd' of the archive is not a regular file", is_for_old_python=True)
 def symbolic_link_to_a_file(scene):

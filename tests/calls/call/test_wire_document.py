@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/WIRE.md says what the plug-ins' tables say, and its examples answer what it shows."""
+"""docs/WIRE.md agrees with the plug-ins' tables, and its examples answer as shown."""
 
 import difflib
 import inspect
@@ -16,7 +16,7 @@ LINES = wire_document.read_lines()
 ENTRIES = wire_document.read_entries(LINES)
 EXAMPLES = list(wire_document.find_examples(LINES))
 ALL_CALLS = test_calls.ALL_CALLS
-# What a caller finds in details[2] of a failure.
+# Values of details[2] of a failure.
 CLASSES = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, errors.PluginError)}
 
 

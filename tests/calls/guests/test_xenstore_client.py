@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dom0_lib.guests.xenstore with every xenstored: the same contract as on the wire, and what the client adds to it."""
+"""dom0_lib.guests.xenstore with every xenstored: the same contract as on the wire, and the client's own additions."""
 
 import itertools
 import os
@@ -188,7 +188,7 @@ def test_watches(store, guest):  # noqa: F811
 
 
 def test_the_end_of_a_domain(store, daemon):  # noqa: F811
-    """Who watches @releaseDomain and a record that the toolstack removes hears of it from either daemon."""
+    """A watch of @releaseDomain, or of a record that the toolstack removes, fires on either daemon."""
     store.watch("@releaseDomain", b"ended")
     store.watch(PATH + "/name", b"gone")
     for _ in range(2):

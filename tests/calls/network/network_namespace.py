@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network namespace for this thread: what it starts has interfaces, rules, sets and connections of its own, and a loopback."""
+"""A network namespace for this thread: its programs have interfaces, rules, sets, connections and a loopback of their own."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def entered():
-    """Raises PermissionError for who is not root.  Threads that were there before stay where they are."""
+    """Raises PermissionError for users other than root. Threads that run already stay in their namespace."""
     outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _check(_libc.unshare(_CLONE_NEWNET))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Capture what Python 2.7 clients really send, as data for the tests:
+"""Capture the real requests of Python 2.7 clients, as data for the tests:
 
     python2.7 tests/contract/data/capture_python27.py          needs XenAPI (PyPI: 24.26.0)
 
@@ -118,7 +118,7 @@ def to_literal(value):
 
 
 def read_as_text(value):
-    """What a plug-in must make of `value`: each str is text in UTF-8, what is not UTF-8 kept as surrogate escapes."""
+    """The value that a plug-in must read: each str as UTF-8 text, other bytes as surrogate escapes."""
     if isinstance(value, bytes):
         text, rest = u'', value
         while rest:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage-guided fuzzing of everything that reads what others send. Run it as `make fuzz`.
+"""Coverage-guided fuzzing of all readers of foreign data. Run it as `make fuzz`.
 
     --time SECONDS      for each target (60)
     --total SECONDS     for all targets together instead, as many of them at once as --jobs says; always the same inputs, and
@@ -24,7 +24,7 @@ from tests.security.fuzz.targets import CORPUS, TARGETS
 
 _KEPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))),
                      ".venvs", "fuzz-corpus")
-# What an input may take: the worst that callers can send takes half a second on a machine that does nothing else.
+# Limit for one input: the worst message that a caller can send takes half a second on an idle machine.
 _INPUT_S, _MEMORY_MIB = 20, 768
 _GRACE_S = 60
 _SCRIPT = """#!/bin/sh
@@ -61,7 +61,7 @@ def _run(name, seconds, directory, *more):
 
 
 def merge(name):
-    """Add to the committed inputs those kept ones that reach what none of them does."""
+    """Add to the committed inputs those kept ones that reach code which no committed input reaches."""
     before = set(os.listdir(os.path.join(CORPUS, name)))
     status, output = _work(name, ["-merge=1", os.path.join(CORPUS, name), os.path.join(_KEPT, name)], 1800)
     if status:

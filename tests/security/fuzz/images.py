@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzz targets: what an image is made of."""
+"""Fuzz targets: the parts of an image."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ class HoledFile(io.RawIOBase):
 
     def __init__(self, beginning, zeros, end):
         super().__init__()
-        # What was written later lies over what was there.
+        # Later data replace earlier data.
         self._parts = [(0, bytes(beginning)), (len(beginning) + zeros, bytes(end))]
         self.written = []
         self._size = len(beginning) + zeros + len(end)
@@ -92,7 +92,7 @@ def _reseal_batmap(data, header):
 
 
 def fuzz_vhd(data):
-    """Only FormatError escapes; what is found sound is so by a slow look at every block; a repair touches footers alone."""
+    """Only FormatError escapes; a disk that passes also passes a slow look at every block; a repair touches footers alone."""
     if len(data) < 3:
         return
     disk = unpack_vhd(data)
@@ -116,7 +116,7 @@ def fuzz_vhd(data):
 
 
 def _check_sound(disk, metadata):
-    """What no sound disk has, found without any of the ways of dom0_lib.disks.vhd_check."""
+    """Assert that the disk is sound, by other means than those of dom0_lib.disks.vhd_check."""
     footer, header = metadata.footer, metadata.header
     assert 0 < footer.current_size <= 2 << 40
     assert metadata.file_size <= vhd_check.largest_file(footer.current_size) or footer.disk_type == vhd.FIXED
@@ -157,7 +157,7 @@ class _Member(object):
 
 
 def _read_tar(data, piece_bytes):
-    """([(name, data)] or None, what was refused): the archive as dom0_lib.images.tarball reads it in pieces."""
+    """([(name, data)] or None, the refusal): the archive as dom0_lib.images.tarball reads it in pieces."""
     members = []
 
     def open_member(name, size_bytes):
@@ -215,7 +215,7 @@ def _plain_name(name):
 
 
 def fuzz_gzip(data):
-    """Only InvalidImage escapes, pieces are small whatever they inflate to, and zlib makes the same of it."""
+    """Only InvalidImage escapes, each piece is small even if the data inflate to much more, and zlib inflates to the same data."""
     if not data:
         return
     data, piece_bytes = bytes(data[1:]), 1 + 5 * data[0]

@@ -12,9 +12,9 @@ _ROOT, _FILE = 18, 19
 
 
 def fuzz_iso(data):
-    """Only InvalidImage escapes; a file lies inside the image, has a name that is no path, and is as long as it says.
+    """Only InvalidImage escapes; each file is inside the image, its name is no path, and its content is as long as its record says.
 
-    An input is what follows the 16 sectors that belong to nobody.
+    An input is the image without its first 16 sectors, which ISO 9660 leaves unused.
     """
     descriptor = os.memfd_create("iso")
     with open(descriptor, "w+b", 0) as source:
@@ -41,7 +41,7 @@ def _check_file(image, entry):
 
 
 def make_iso(*records):
-    """What follows the first 16 sectors of an image whose root directory holds these records besides itself."""
+    """An image without its first 16 sectors; its root directory holds these records besides its own two."""
     descriptor = bytearray(iso9660.SECTOR_BYTES)
     descriptor[:7] = b"\1CD001\1"
     descriptor[40:72] = b"VOLUME".ljust(32)

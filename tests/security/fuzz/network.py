@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzz targets: what an image service and xenstored answer."""
+"""Fuzz targets: the answers of an image service and of xenstored."""
 
 import http.client
 import io
@@ -90,7 +90,7 @@ def _check_record(response, body):
 
 
 def fuzz_xenstore(data):
-    """Only ValueError escapes, pieces make no difference, and messages are what their headers say."""
+    """Only ValueError escapes, the cut into pieces makes no difference, and each message is as long as its header says."""
     if not data:
         return
     piece_bytes, data = 1 + data[0], bytes(data[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fuzz target by name: a function that takes any bytes and returns, or raises what is a finding."""
+"""Every fuzz target by name: a function of any bytes; an exception that it raises is a finding."""
 
 import collections
 import os
