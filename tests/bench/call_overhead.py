@@ -3,10 +3,10 @@
 
 import contextlib
 import os
-import pickle
 
 from tests.bench import hosts
 from tests.bench.comparison import Comparison, RatioTarget
+from tests.calls import calls
 from tests.harness.dom0 import plugin_reply
 from tests.harness.xapi import xapi_xml
 
@@ -55,8 +55,7 @@ def _compare(version, pythons, stack):
 
 
 def _call(watch, row, dom0, plugin):
-    params = pickle.dumps({"args": (), "kwargs": {}}, protocol=0).decode("ascii")
-    argument = xapi_xml.encode_call("get_version", "OpaqueRef:bench", {"params": params})
+    argument = xapi_xml.encode_call("get_version", "OpaqueRef:bench", calls.encode_legacy({}))
     reply = plugin_reply.decode(hosts.time_process(watch, row, dom0, [os.path.join(dom0.plugin_dir, plugin), argument]))
-    if plugin == "dom0_plugin_version.py" and pickle.loads(reply.encode("ascii")) != "2.1":
+    if plugin == "dom0_plugin_version.py" and calls.decode_legacy(reply) != "2.1":
         raise RuntimeError("%s: get_version answered %r" % (row, reply))

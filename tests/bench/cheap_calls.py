@@ -5,11 +5,11 @@ import base64
 import functools
 import json
 import os
-import pickle
 import zlib
 
 from tests.bench import hosts
 from tests.bench.comparison import Comparison, DifferenceTarget, RatioTarget
+from tests.calls import calls
 from tests.harness.dom0 import plugin_reply
 from tests.harness.xapi import xapi_xml
 
@@ -35,13 +35,13 @@ class Row(object):
         self._check = check
         self._is_legacy = is_legacy
         if is_legacy:
-            arguments = {"params": pickle.dumps({"args": (), "kwargs": arguments}, protocol=0).decode("ascii")}
+            arguments = calls.encode_legacy(arguments)
         self._argument = xapi_xml.encode_call(function, "OpaqueRef:bench", arguments)
 
     def run(self, watch, dom0):
         reply = plugin_reply.decode(hosts.time_process(
             watch, self.name, dom0, [os.path.join(dom0.plugin_dir, self._plugin), self._argument]))
-        value = pickle.loads(reply.encode("ascii")) if self._is_legacy else reply
+        value = calls.decode_legacy(reply) if self._is_legacy else reply
         if not self._check(value):
             raise RuntimeError("%s answered %.200r" % (self.name, value))
 

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import pickle
 import shutil
 import subprocess
 import uuid
@@ -12,6 +11,7 @@ from tests.bench import hosts
 from tests.bench import image
 from tests.bench import transfers
 from tests.bench.comparison import Comparison, MemoryTarget, RatioTarget
+from tests.calls import calls
 from tests.harness.dom0.ssh_daemon import SshDaemon
 from tests.harness.pool import Pool
 
@@ -74,8 +74,8 @@ def _compare(options, made, stack):
 
     def plugin_way(row, source, sr):
         def send(label):
-            params = pickle.dumps({"args": (label, target.ip, vdi_uuid, "/run/sr-mount/" + sr.uuid, 0), "kwargs": {}}, 0)
-            source.dom0.call_plugin("migration.py", "transfer_vhd", session._session, {"params": params.decode("ascii")})
+            source.dom0.call_plugin("migration.py", "transfer_vhd", session._session, calls.encode_legacy(
+                {}, (label, target.ip, vdi_uuid, "/run/sr-mount/" + sr.uuid, 0)))
         return way(row, send)
 
     def send_plainly(label):

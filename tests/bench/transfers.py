@@ -2,13 +2,13 @@
 """Shared by downloads and uploads: plug-ins to call, ours and os-xenapi's, and programs in a row."""
 
 import os
-import pickle
 import shlex
 import shutil
 import subprocess
 import uuid
 
 from tests.bench import hosts
+from tests.calls import calls
 
 PYTHONS = ("3.12", "2.7")
 TOOLS = ("curl", "gzip", "pigz", "tar", "sync")
@@ -59,8 +59,7 @@ class Plugin(object):
     def call(self, function, **arguments):
         """Call it in the form that os-xenapi's client uses, which both know.  Raises failures.Failure."""
         kwargs = dict(arguments, sr_path=self._sr_path, api_version=2)
-        params = pickle.dumps({"args": (), "kwargs": kwargs}, protocol=0).decode("ascii")
-        self._dom0.call_plugin("glance.py", function, "OpaqueRef:bench", {"params": params})
+        self._dom0.call_plugin("glance.py", function, "OpaqueRef:bench", calls.encode_legacy(kwargs))
 
 
 def install_plugins(options, repository, stack):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request to os-xenapi's own plug-ins and to these, and what a caller can tell of the answers.
+"""One request to os-xenapi's own plug-ins and to these, and the parts of both answers that a caller can see.
 
 A host runs each kind: os-xenapi's under Python 2.7, which finds the host's files in their places (a mount namespace); and ours.
 The programs that they start are the harness's own, which write down how they were called.
@@ -12,7 +12,7 @@ import pickle
 import re
 
 from tests import conftest
-from tests.calls import host_calls
+from tests.calls import calls
 from tests.harness.guests import xenstored
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
@@ -40,17 +40,17 @@ class Side(object):
         self.sr_path = "/var/run/sr-mount/" + self.sr.uuid
         self._session_ref = pool.login().handle
         self._recorded = self.dom0.locate("/opt/harness/recorded")
-        # What replies are freed of: it differs from host to host.
+        # Texts that differ from host to host; replies are compared without them.
         self._names = {self.host.uuid: "HOST", self.sr.uuid: "SR", self.dom0.root: ""}
 
     def name(self, text, placeholder):
-        """From now on `placeholder` stands for `text` in what is compared."""
+        """From now on `placeholder` stands for `text` in the compared replies."""
         self._names[text] = placeholder
         return text
 
     def add_program(self, name, script="exit 0"):
-        """A program of dom0 that writes down its arguments before it does what the script says."""
-        host_calls.write_program(self.host, name, 'echo "%s $*" >> %s\n%s' % (name, self._recorded, script))
+        """Add a program to dom0 that records its arguments before it runs the script."""
+        calls.write_program(self.host, name, 'echo "%s $*" >> %s\n%s' % (name, self._recorded, script))
 
     def remove_program(self, name):
         os.unlink(os.path.join(self.dom0.bin_dir, name))
@@ -58,7 +58,7 @@ class Side(object):
     def add_xenstore_tools(self):
         environ = xenstored.tool_environment(self.dom0.locate("/var/run/xenstored/socket"))
         for name in ("xenstore-read", "xenstore-write", "xenstore-rm", "xenstore-ls", "xenstore-exists", "xenstore-list"):
-            host_calls.write_program(self.host, name, 'exec env %s %s/%s "$@"' % (
+            calls.write_program(self.host, name, 'exec env %s %s/%s "$@"' % (
                 " ".join("%s=%s" % pair for pair in environ.items()), xenstored.tools_dir(), name))
 
     def link_images(self):
@@ -71,7 +71,7 @@ class Side(object):
             self.dom0.open_namespace()
 
     def write(self, path, data):
-        # In its place: what is there is mounted where a plug-in sees it.
+        # Written in place: the file is mounted where a plug-in sees it.
         with open(self.dom0.locate(path), "wb") as target:
             target.write(data)
 
@@ -82,15 +82,16 @@ class Side(object):
         return self._call(plugin, function, arguments)
 
     def call_legacy(self, plugin, function, *args, **kwargs):
-        params = pickle.dumps({"args": args, "kwargs": kwargs}, 0).decode("latin-1")
-        return pickle.loads(self._call(plugin, function, {"params": params}).encode("latin-1"), encoding="utf-8")
+        reply = self._call(plugin, function, calls.encode_legacy(kwargs, args))
+        # os-xenapi's reply may be a string of Python 2 with any bytes.
+        return pickle.loads(reply.encode("latin-1"), encoding="utf-8")
 
     def _call(self, plugin, function, arguments):
         # Not over HTTP: the plug-in has the network namespace of the test's thread.
         return self.dom0.call_plugin(plugin, function, self._session_ref, dict(arguments, host_uuid=self.host.uuid))
 
     def observe(self, case):
-        """What a caller can tell of the answer, and what the host has seen."""
+        """The parts of the answer that a caller can see, and the effects on the host."""
         if os.path.exists(self._recorded):
             os.unlink(self._recorded)
         try:
@@ -108,7 +109,7 @@ class Side(object):
 
 
 def describe_failure(code, params):
-    """What callers branch on."""
+    """The parts of a failure that callers branch on."""
     if code != "XENAPI_PLUGIN_FAILURE" or len(params) != 3:
         return [code] + params[:1]
     last_line = (params[2].splitlines() or [""])[-1]
@@ -119,7 +120,7 @@ def describe_failure(code, params):
 
 @contextlib.contextmanager
 def open_sides(python):
-    """(theirs, ours): ours under `python`. Raises PermissionError for who is not root."""
+    """(theirs, ours): ours under `python`. Raises PermissionError for users other than root."""
     with contextlib.ExitStack() as stack:
         def open_side(**options):
             pool = stack.enter_context(Pool(**options))

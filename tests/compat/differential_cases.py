@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The requests that both kinds of plug-ins get. Each function is a case, and its name the case's in docs/DIFFERENCES.md. It
-gets a Side, prepares its host, calls and returns what is compared. A failure of the call is compared, too."""
+gets a Side, prepares its host, makes calls and returns the values to compare. A failure of the call is compared, too."""
 
 import base64
 import itertools
@@ -13,8 +13,8 @@ import uuid
 import zlib
 
 from dom0_lib.disks import vhd
+from tests.calls import sr_disks
 from tests.calls.boot.kernel_host import KERNEL, KERNEL_BYTES, KernelHost
-from tests.calls.images import transfer_cases
 from tests.harness.guests import guests
 from tests.harness.guests.guest_agent import Agent
 from tests.harness.guests.guests import Guest
@@ -25,7 +25,7 @@ PLUGINS = {}
 IMAGE_ID = "5f0c1e77-1c4d-4a8e-9b3e-0d2f6c7a8b91"
 
 
-# What os-xenapi's plug-ins do with the programs xenstore-read and so on, which tests/run unpacks.
+# Plug-ins of os-xenapi that run xenstore-read and the like; tests/run unpacks these programs.
 NEED_XENSTORE_TOOLS = ("agent.py", "xenstore.py")
 
 
@@ -169,7 +169,7 @@ def command_with_an_escape_sequence(side):
 @case("xenhost.py")
 def uptime(side):
     reply = json.loads(side.call_plain("xenhost.py", "host_uptime"))
-    # What time it is, how long the machine has run and how busy it is are its own affair.
+    # The time, the uptime and the load differ from call to call.
     return {"uptime": re.sub(r" +", " ", re.sub(r"up .*?, +(\d+ users?)", "up, \\1", re.sub(r"[0-9.:]+", "0", reply["uptime"])))}
 
 
@@ -263,7 +263,7 @@ def _copy_kernel(side, size_bytes=KERNEL_BYTES):
     vdi_uuid, vdi_ref = host.add_disk(KERNEL, is_vhd=True)
     side.name(vdi_uuid, "VDI")
     path = side.call_plain("kernel.py", "copy_vdi", **{"vdi-ref": vdi_ref, "image-size": str(size_bytes), "cached-image": IMAGE_ID})
-    return {"path": path, "is_right": host.read(vdi_uuid) == KERNEL, "is_cached": host.read(IMAGE_ID) == KERNEL,
+    return {"path": path, "is_right": host.read_kernel(vdi_uuid) == KERNEL, "is_cached": host.read_kernel(IMAGE_ID) == KERNEL,
             "vbds": len(host.list_vbds())}
 
 
@@ -319,18 +319,18 @@ def _ask_for_download(side, image_id):
 
 def _download(side, image_id):
     found = _ask_for_download(side, image_id)
-    return {"digest": transfer_cases.guest_digest(side.sr.path, found["root"].pop("uuid")), "reply": found}
+    return {"digest": sr_disks.guest_digest(side.sr.path, found["root"].pop("uuid")), "reply": found}
 
 
 def _write_chain(directory, depth=2):
     os.makedirs(directory, exist_ok=True)
-    return transfer_cases.write_chain(directory, depth, seed="differential")
+    return sr_disks.write_chain(directory, depth, seed="differential")
 
 
 @case("glance.py")
 def download(side):
     directory = side.dom0.locate("/opt/harness/images")
-    return _download(side, side.service.add_image(transfer_cases.pack(directory, _write_chain(directory))).id)
+    return _download(side, side.service.add_image(sr_disks.pack_vdis(directory, _write_chain(directory))).id)
 
 
 @case("glance.py")
@@ -349,12 +349,12 @@ def download_of_another_disk(side):
     victim, leaf = _write_chain(side.sr.path, 1)[0], str(uuid.uuid4())
     directory = side.dom0.locate("/opt/harness/hostile")
     os.makedirs(directory, exist_ok=True)
-    path = transfer_cases.vhd_path(directory, leaf)
-    vhd_writer.write_differencing(path, transfer_cases.vhd_path(side.sr.path, victim), [])
+    path = sr_disks.vhd_path(directory, leaf)
+    vhd_writer.write_differencing(path, sr_disks.vhd_path(side.sr.path, victim), [])
     # The way up to / is no longer than this from a staging directory.
     hostile_disks.name_parent(path, "../" * 9 + "run/sr-mount/%s/%s.vhd" % (side.sr.uuid, victim))
-    found = _ask_for_download(side, side.service.add_image(transfer_cases.pack(directory, [leaf])).id)
-    with open(transfer_cases.vhd_path(side.sr.path, found["root"]["uuid"]), "rb") as opened:
+    found = _ask_for_download(side, side.service.add_image(sr_disks.pack_vdis(directory, [leaf])).id)
+    with open(sr_disks.vhd_path(side.sr.path, found["root"]["uuid"]), "rb") as opened:
         return {"names_the_other_disk": victim in vhd.read_metadata(opened).locators[0].path}
 
 
@@ -488,7 +488,7 @@ def safe_copy(side):
     side.sr.scan()
     found = side.call_legacy("workarounds.py", "safe_copy_vdis", side.sr_path, uuids, [str(uuid.uuid4()) for _ in range(16)])
     copy = found["root"].pop("uuid")
-    return {"reply": found, "is_same": transfer_cases.guest_digest(side.sr.path, copy) == transfer_cases.guest_digest(
+    return {"reply": found, "is_same": sr_disks.guest_digest(side.sr.path, copy) == sr_disks.guest_digest(
         side.sr.path, uuids[0]), "is_scanned": copy in side.sr.scan()}
 
 
@@ -498,12 +498,12 @@ def arrival(side):
     side.link_images()
     directory = os.path.join(side.sr.path, "os-images", "instance" + label)
     uuids = _write_chain(directory)
-    digest = transfer_cases.guest_digest(directory, uuids[0])
+    digest = sr_disks.guest_digest(directory, uuids[0])
     for number, name in enumerate(uuids):
-        os.rename(transfer_cases.vhd_path(directory, name), os.path.join(directory, "%d.vhd" % number))
+        os.rename(sr_disks.vhd_path(directory, name), os.path.join(directory, "%d.vhd" % number))
     found = side.call_legacy("migration.py", "move_vhds_into_sr", label, side.sr_path, [str(uuid.uuid4()) for _ in range(16)])
     name = found["root"].pop("uuid")
-    return {"reply": found, "is_same": transfer_cases.guest_digest(side.sr.path, name) == digest,
+    return {"reply": found, "is_same": sr_disks.guest_digest(side.sr.path, name) == digest,
             "is_directory_left": os.path.exists(directory)}
 
 

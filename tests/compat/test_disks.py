@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
+from tests.calls import sr_disks
 from tests.calls.boot import iso_host
-from tests.calls.devices.test_partition import DiskHost
-from tests.calls.images import transfer_cases
+from tests.calls.devices.disk_host import DiskHost
 from tests.compat.client import ClientFailed
 
 
@@ -25,25 +25,25 @@ def make_stack():
 
 
 def test_a_copy(client, sr):
-    uuids = transfer_cases.write_chain(sr.path, 2)
+    uuids = sr_disks.write_chain(sr.path, 2)
     stack = make_stack()
     found = client.call("disk_management.safe_copy_vdis", sr_path(sr), uuids, stack)
     assert list(found) == ["root"] and found["root"]["uuid"] in stack and found["root"]["uuid"] in sr.scan()
-    assert transfer_cases.guest_digest(sr.path, found["root"]["uuid"]) == transfer_cases.guest_digest(sr.path, uuids[0])
+    assert sr_disks.guest_digest(sr.path, found["root"]["uuid"]) == sr_disks.guest_digest(sr.path, uuids[0])
 
 
 @pytest.mark.needs("rsync")
 def test_a_migration_within_the_host(client, compat_pool, sr):
     """Parents first, the leaf last, then VDIs of them; nova passes the netloc of the destination's URL."""
     host = compat_pool.hosts[0]
-    uuids = transfer_cases.write_chain(sr.path, 2)
-    digest = transfer_cases.guest_digest(sr.path, uuids[0])
+    uuids = sr_disks.write_chain(sr.path, 2)
+    digest = sr_disks.guest_digest(sr.path, uuids[0])
     label = str(uuid.uuid4())
     for number in (1, 0):
         assert client.call("vm_management.transfer_vhd", label, host.ip, uuids[number], sr_path(sr), number) is None
     found = client.call("vm_management.receive_vhd", label, sr_path(sr), make_stack())
     assert found["root"]["uuid"] in sr.scan()
-    assert transfer_cases.guest_digest(sr.path, found["root"]["uuid"]) == digest
+    assert sr_disks.guest_digest(sr.path, found["root"]["uuid"]) == digest
     with pytest.raises(ClientFailed) as caught:
         client.call("vm_management.receive_vhd", label, sr_path(sr), make_stack())
     assert caught.value.details[:2] == ["XENAPI_PLUGIN_FAILURE", "move_vhds_into_sr"]
@@ -58,7 +58,7 @@ def test_a_disk_with_a_file_system(client, compat_pool):
         assert client.call("disk_management.wait_for_dev", "/dev/nobody", 1) == ""
         assert client.call("disk_management.make_partition", device, "2048", "-") is None
         assert client.call("disk_management.mkfs", device, "1", "ext3", "data") is None
-        assert disk_host.read(device)[2048 * 512 + 1080:2048 * 512 + 1082] == b"\x53\xef"
+        assert disk_host.read_device(device)[2048 * 512 + 1080:2048 * 512 + 1082] == b"\x53\xef"
         with pytest.raises(ClientFailed):
             client.call("disk_management.mkfs", device, "1", "ntfs", None)
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What os-xenapi's client asks about guests, and does for them: consoles, counters, kernels, their agents."""
+"""The calls of os-xenapi's client about guests: consoles, counters, kernels, agents."""
 
 import base64
 import json
@@ -53,9 +53,9 @@ def test_kernels(client, compat_pool):
     image_id, new_uuid = str(uuid.uuid4()), str(uuid.uuid4())
     # The client drops the replies of these three.
     assert client.call("disk_management.copy_vdi", vdi_ref, KERNEL_BYTES, image_id) is None
-    assert host.read(vdi_uuid) == KERNEL
+    assert host.read_kernel(vdi_uuid) == KERNEL
     assert client.call("disk_management.create_kernel_ramdisk", image_id, new_uuid) is None
-    assert host.read(new_uuid) == KERNEL
+    assert host.read_kernel(new_uuid) == KERNEL
     path = "/boot/guest/" + vdi_uuid
     assert client.call("disk_management.remove_kernel_ramdisk", path, "/boot/guest/" + new_uuid) is None
     assert client.call("disk_management.remove_kernel_ramdisk", kernel_file=path) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""host_management, host_network and host_xenstore of os-xenapi's client, as nova uses what they return."""
+"""host_management, host_network and host_xenstore of os-xenapi's client, with nova's use of their results."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.calls import host_calls
+from tests.calls import calls
 from tests.compat.client import ClientFailed
 from tests.harness.guests import guests
 from tests.harness.guests.guest_agent import Agent
@@ -27,7 +27,7 @@ def recorded(host):
     """Function() -> how ip, brctl and ovs-vsctl of dom0 have been called since the last time."""
     path = host.dom0.locate("/opt/harness/recorded")
     for name in ("ip", "brctl", "ovs-vsctl"):
-        host_calls.write_program(host, name, 'echo "%s $*" >> %s' % (name, path))
+        calls.write_program(host, name, 'echo "%s $*" >> %s' % (name, path))
 
     def read():
         if not os.path.exists(path):
@@ -70,7 +70,7 @@ def test_uptime_and_state(client, host, compat_pool):
 def test_pci_devices(client, host):
     """nova parts the text at empty lines and looks for these names with a tab behind them."""
     first = "Slot:\t00:02.0\nVendor:\tX\nDevice:\tY\nDriver:\tpciback"
-    host_calls.write_program(host, "lspci", "cat <<'END'\n%s\n\nSlot:\t00:03.0\n\nEND" % first)
+    calls.write_program(host, "lspci", "cat <<'END'\n%s\n\nSlot:\t00:03.0\n\nEND" % first)
     assert client.call("host_management.get_pci_device_details").split("\n\n")[0] == first
     device = host.dom0.locate("/sys/bus/pci/devices")
     if os.path.islink(device):  # to this machine's
@@ -110,13 +110,13 @@ def test_network(client, recorded, function, arguments, program, words):
 
 def test_a_device_that_is_absent(client, host, recorded):
     """nova takes any failure for that, and makes the device."""
-    host_calls.write_program(host, "ip", "echo 'Device \"qvb1\" does not exist.' >&2; exit 1")
+    calls.write_program(host, "ip", "echo 'Device \"qvb1\" does not exist.' >&2; exit 1")
     assert details_of(client.call, "host_network.ip_link_get_dev", "qvb1")[:2] == ["XENAPI_PLUGIN_FAILURE", "network_config"]
 
 
 def test_rules_and_power(client, host, recorded):
     """Functions that nova calls by name, without one of the client's."""
-    host_calls.write_program(host, "iptables-save", "echo '*filter'; echo COMMIT")
+    calls.write_program(host, "iptables-save", "echo '*filter'; echo COMMIT")
     reply = client.method("call_plugin", "xenhost.py", "iptables_config", {
         "cmd_args": '["iptables-save", "-c"]', "run_as_root": "True", "attempts": "1"})
     assert json.loads(reply) == {"out": "*filter\nCOMMIT\n", "err": ""}

@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 
-from tests.calls.images import transfer_cases
+from tests.calls import sr_disks
+from tests.calls.images import transfers
 from tests.compat.client import ClientFailed
 from tests.harness.image_service import service_faults
 from tests.harness.image_service.service import ImageService
@@ -27,11 +28,11 @@ def service():
 def site(compat_pool, client, service):
     service.faults.clear()
     client.endpoint = service.url + "/"
-    return transfer_cases.Site(compat_pool, service, compat_pool.srs[0])
+    return transfers.Site(compat_pool, service, compat_pool.srs[0])
 
 
 def headers_of(service):
-    """What nova sends, with a value that it does not have."""
+    """The headers that nova sends, with one that has no value."""
     return {"X-Auth-Token": service.token, "X-User-Id": "u", "X-Tenant-Id": None, "X-Roles": "admin,member",
             "X-Identity-Status": "Confirmed"}
 
@@ -52,20 +53,20 @@ def upload(client, site, image_id, uuids, retries=0):
 
 @pytest.fixture
 def image(site, tmp_path):
-    uuids = transfer_cases.write_chain(str(tmp_path), 2)
-    image = site.service.add_image(transfer_cases.pack(str(tmp_path), uuids))
-    image.digest = transfer_cases.guest_digest(str(tmp_path), uuids[0])
+    uuids = sr_disks.write_chain(str(tmp_path), 2)
+    image = site.service.add_image(sr_disks.pack_vdis(str(tmp_path), uuids))
+    image.digest = sr_disks.guest_digest(str(tmp_path), uuids[0])
     return image
 
 
 def test_an_image_becomes_a_disk(client, site, image):
     found = download(client, site, image.id)
     assert list(found) == ["root"] and found["root"]["uuid"] in site.sr.scan()
-    assert transfer_cases.guest_digest(site.sr.path, found["root"]["uuid"]) == image.digest
+    assert sr_disks.guest_digest(site.sr.path, found["root"]["uuid"]) == image.digest
 
 
 def test_a_disk_becomes_an_image(client, site):
-    uuids = transfer_cases.write_chain(site.sr.path, 2)
+    uuids = sr_disks.write_chain(site.sr.path, 2)
     image = site.service.add_image(container_format=None, disk_format=None)
     assert upload(client, site, image.id, uuids) is None
     assert image.status == "active" and site.image_digests(image) == site.disk_digests(uuids)
@@ -83,7 +84,7 @@ def test_what_may_succeed_later_is_tried_again(client, site, image):
 
 def test_it_is_not_tried_for_ever(client, site, image):
     site.service.faults.append(service_faults.Refusal(503, path=image.id, method="GET", times=1000))
-    with transfer_cases.unchanged(site.sr.path), pytest.raises(ClientFailed) as caught:
+    with sr_disks.unchanged(site.sr.path), pytest.raises(ClientFailed) as caught:
         download(client, site, image.id, retries=1)
     assert caught.value.name == "PluginRetriesExceeded" and len(caught.value.retries) == 2
 
@@ -117,24 +118,19 @@ def test_a_plugin_that_dies_of_a_signal_is_called_again(client, site, image, com
         ended.set()
         thread.join()
     assert [details[:2] for details in client.retries] == [["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]]
-    assert transfer_cases.guest_digest(site.sr.path, found["root"]["uuid"]) == image.digest
+    assert sr_disks.guest_digest(site.sr.path, found["root"]["uuid"]) == image.digest
 
 
-def test_a_plugin_that_is_always_killed(client, site, image, compat_pool):
-    environment = compat_pool.hosts[0].dom0.plugin_environment
-    environment["DOM0_FAULT"] = "staging.written:kill"
-    try:
-        with pytest.raises(ClientFailed) as caught:
-            download(client, site, image.id, retries=1)
-    finally:
-        del environment["DOM0_FAULT"]
+def test_a_plugin_that_is_always_killed(client, site, image):
+    with site.fault("staging.written:kill"), pytest.raises(ClientFailed) as caught:
+        download(client, site, image.id, retries=1)
     assert caught.value.name == "PluginRetriesExceeded"
     assert [details[:2] for details in caught.value.retries] == [["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]] * 2
 
 
 def test_an_image_that_is_gone(client, site):
     """nova makes nothing of a snapshot whose image was deleted: the message alone tells."""
-    uuids = transfer_cases.write_chain(site.sr.path)
+    uuids = sr_disks.write_chain(site.sr.path)
     with pytest.raises(ClientFailed) as caught:
         upload(client, site, str(uuid.uuid4()), uuids, retries=2)
     assert (caught.value.name, caught.value.retries) == ("PluginImageNotFound", [])

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.calls.images import downloads
+from tests.calls import sr_disks
+from tests.calls.images.transfers import Site
 from tests.harness.image_service import service_faults
 from tests.harness.image_service.service import ImageService
 from tests.packages import packages
@@ -124,8 +125,8 @@ def test_a_download_by_the_installed_plugins(artefacts, tmp_path, family, versio
         Root(dom0.root).rpm("--nodeps", "-i", rpm_of(artefacts("rpm"), family))
         dom0.open_namespace()
         assert pool.call("dom0_plugin_version.py", "get_version") == '"2.1"'
-        cloud = downloads.Cloud(pool, service, str(tmp_path))
-        leaf = cloud.call(service.add_image(downloads.pack_chain(downloads.make_chain(str(tmp_path), 2))))
+        site = Site(pool, service)
+        leaf = site.download(service.add_image(sr_disks.pack_chain(sr_disks.make_chain(str(tmp_path), 2))))
         assert leaf in pool.srs[0].scan()
 
 
@@ -137,11 +138,11 @@ def test_a_download_goes_on_while_the_package_is_removed(artefacts, tmp_path, fa
         root = Root(pool.hosts[0].root)
         root.rpm("--nodeps", "-i", rpm_of(artefacts("rpm"), family))
         pool.hosts[0].dom0.open_namespace()
-        cloud = downloads.Cloud(pool, service, str(tmp_path))
-        image = service.add_image(downloads.pack_chain(downloads.make_chain(str(tmp_path), 2)))
+        site = Site(pool, service)
+        image = service.add_image(sr_disks.pack_chain(sr_disks.make_chain(str(tmp_path), 2)))
         service.faults.append(service_faults.Stall(3, at=4096, path="/file$"))
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            call = threads.submit(cloud.call, image, legacy=is_legacy, api_version=2)
+            call = threads.submit(site.download, image, is_legacy=is_legacy, api_version=2)
             while not service.faults[0].hits:
                 time.sleep(0.02)
                 assert not call.done()

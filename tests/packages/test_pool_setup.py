@@ -3,12 +3,12 @@
 
 import json
 import os
-import uuid
 
 import pytest
 
+from tests.calls import calls
+from tests.calls import sr_disks
 from tests.calls.fitness import installed_pool
-from tests.calls.images import transfer_cases as cases
 from tests.calls.migration import migrations
 from tests.packages import pool_tool as tool
 
@@ -25,9 +25,9 @@ def move_guest(pool, places):
     uuids, digest = pair.write_guest()
     label = migrations.make_label()
     pair.transfer_chain(label, uuids)
-    stack = [str(uuid.uuid4()) for _ in uuids]
+    stack = calls.make_uuids(len(uuids))
     pair.receive(label, stack)
-    assert migrations.digest_of(pair.target_sr, stack[0]) == digest
+    assert sr_disks.guest_digest(pair.target_sr.path, stack[0]) == digest
 
 
 def test_from_installed_to_migrating_and_back():
@@ -51,7 +51,7 @@ def test_from_installed_to_migrating_and_back():
         break_host(pool)
 
         assert tool.run([pool.url], "distrust", "--all").status == 0
-        with cases.refused("transfer_vhd", "PluginError", "host key"):
+        with calls.refused("transfer_vhd", "PluginError", "host key"):
             move_guest(pool, (0, 1))
         result = tool.run([pool.url], "undo-prepare")
         assert result.status == 0 and [result.row(name) for name in every_host] == [["ok"] + ["done"] * 4] * 3

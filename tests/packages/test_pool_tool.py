@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
 from tests.harness.pool import Pool
 from tests.packages import packages
 from tests.packages import pool_tool as tool
@@ -305,7 +305,7 @@ def test_an_old_host(one, tmp_path):
 def test_an_interrupt_logs_out(one, number):
     one.hosts[0].dom0.add_plugin(tool.PLUGIN, tool.HANGING)
     process = tool.start([one.url], "setup")
-    cases.wait_until(one.hosts[0].dom0.processes.running_pids)
+    calls.wait_until(one.hosts[0].dom0.processes.running_pids)
     assert tool.sessions(one)
     result = tool.interrupt(process, number)
     assert (result.status, result.stdout) == (130, "") and "interrupted" in result.stderr
@@ -315,7 +315,7 @@ def test_an_interrupt_logs_out(one, number):
 def test_below_nohup_a_hangup_does_nothing(one):
     one.hosts[0].dom0.add_plugin(tool.PLUGIN, tool.HANGING)
     process = tool.start([one.url], "setup", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    cases.wait_until(one.hosts[0].dom0.processes.running_pids)
+    calls.wait_until(one.hosts[0].dom0.processes.running_pids)
     with open("/proc/%d/status" % process.pid) as status:
         ignored = int(re.search(r"^SigIgn:\s*(\w+)$", status.read(), re.MULTILINE).group(1), 16)
     assert ignored >> signal.SIGHUP - 1 & 1
@@ -354,7 +354,7 @@ def test_a_table_on_a_terminal(one):
     while b"Password of root" not in shown:
         shown += os.read(terminal, 1000)
     # What is typed before the echo is off is thrown away.
-    cases.wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
+    calls.wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
     os.write(terminal, b"harness\n")
     assert process.wait(tool.DEADLINE_S) == 0
     shown = os.read(terminal, 1 << 16).decode()

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import dom0_lib
-from tests import conftest
+from tests.calls import pythons
 from tests.harness.pool import Pool
 from tests.packages import packages
 from tests.packages import pool_tool as tool
@@ -38,7 +38,7 @@ def script(tmp_path_factory):
 
 
 def test_the_installed_script_works(script):
-    with Pool(python=conftest.DOM0_PYTHONS[-1][1]) as pool:
+    with Pool(python=pythons.NEWEST) as pool:
         environ = {"PATH": os.environ["PATH"], "DOM0_PLUGINS_PASSWORD": pool.password}
         process = packages.run(script, "--url", pool.url, "version", cwd="/", env=environ)
     assert [line.split()[:3] for line in process.stdout.splitlines()[2:]] == [["h0", "ok", dom0_lib.__version__]]

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated host with other tenants' disks, on which calls die at a chosen place; and invariants after the next call."""
+"""A simulated host with other tenants' disks, on which calls die at a chosen place, and the checks after the next call."""
 
 import collections
 import contextlib
-import json
 import os
 import random
 import shutil
 import tarfile
 import uuid
 
-import XenAPI
-
+from tests.calls import calls
+from tests.calls.scene import Scene
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_image
@@ -19,17 +18,19 @@ from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
 
 _DISK_BYTES = 6 << 20
-# What a call did: `error` is None when it was answered, `details` of the failure otherwise.
+# The outcome of a call: `details` is None when it was answered, else the details of its failure.
 Outcome = collections.namedtuple("Outcome", "details")
 
 
-class CrashHost(object):
+class CrashHost(Scene):
+
+    plugin = "glance.py"
 
     def __init__(self, pool, service, directory):
-        self.pool = pool
-        self.sr = pool.srs[0]
-        self.dom0 = pool.hosts[0].dom0
+        super().__init__(pool)
+        self.dom0 = self.host.dom0
         self._service = service
+        self._where = {"endpoint": service.url, "sr_uuid": self.sr.uuid, "extra_headers": {"X-Auth-Token": service.token}}
         generator = random.Random(7)
         chain = _write_chain(directory, generator)
         self.guest_digest = vhd_reader.digest(chain)
@@ -45,18 +46,16 @@ class CrashHost(object):
         self._before = self._look()
 
     def _import(self):
-        uuids = [str(uuid.uuid4()) for _ in range(3)]
+        uuids = calls.make_uuids(3)
         self._download(uuids)
         return uuids
 
     def add_image(self, data):
-        """An image of the service's, of these bytes."""
+        """An image of these bytes in the service."""
         return self._service.add_image(data)
 
     def _download(self, uuids, image=None):
-        return self.pool.call("glance.py", "download_vhd2", {
-            "image_id": (image or self._image).id, "endpoint": self._service.url, "uuid_stack": json.dumps(uuids[::-1]),
-            "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})
+        return self.call("download_vhd2", image_id=(image or self._image).id, uuid_stack=uuids[::-1], **self._where)
 
     def download(self, uuids, image=None):
         """Import the image as the VDIs `uuids`, leaf first."""
@@ -65,38 +64,23 @@ class CrashHost(object):
     def upload(self):
         """Upload the chain that was there from the beginning; (Outcome, image)."""
         image = self._service.add_image(None)
-        return self.attempt(lambda: self.pool.call("glance.py", "upload_vhd2", {
-            "image_id": image.id, "endpoint": self._service.url, "vdi_uuids": json.dumps(self.uploaded),
-            "sr_uuid": self.sr.uuid, "extra_headers": json.dumps({"X-Auth-Token": self._service.token})})), image
+        return self.attempt(lambda: self.call("upload_vhd2", image_id=image.id, vdi_uuids=self.uploaded, **self._where)), image
 
     def sweep(self):
-        """Clean up the SR, by the call for that."""
-        return self.attempt(lambda: self.pool.call("glance.py", "sweep", {"sr_uuid": self.sr.uuid}))
+        """Call sweep; its Outcome."""
+        return self.attempt(lambda: self.call("sweep", sr_uuid=self.sr.uuid))
 
     @staticmethod
     def attempt(call):
         """The Outcome of a call."""
-        try:
-            call()
-        except XenAPI.Failure as failure:
-            return Outcome(failure.details)
-        return Outcome(None)
-
-    @contextlib.contextmanager
-    def armed(self, fault):
-        """Within, calls pass fault points with this DOM0_FAULT."""
-        self.dom0.plugin_environment["DOM0_FAULT"] = fault
-        try:
-            yield
-        finally:
-            del self.dom0.plugin_environment["DOM0_FAULT"]
+        return Outcome(Scene.attempt(call))
 
     def list_staging(self):
-        """The names of directories that calls have left in the SR."""
+        """The names of staging directories that calls have left in the SR."""
         return [name for name in os.listdir(self.sr.path) if name.startswith(".")]
 
     def check(self, uuids):
-        """After the next call for the SR: nothing without an owner, and of the chain `uuids` all or nothing.  True: all."""
+        """Sweep the SR: then nothing without an owner is left, and the chain `uuids` is there whole or not at all. True: whole."""
         assert self.sweep().details is None
         names = set(os.listdir(self.sr.path))
         ours = set("%s.vhd" % name for name in uuids)
@@ -125,7 +109,7 @@ class CrashHost(object):
         return os.path.join(self.sr.path, "%s.vhd" % vdi_uuid)
 
     def _look(self):
-        """{name: state that must not change} of everything in the SR."""
+        """{name: the state that must not change} of everything in the SR."""
         states = {}
         for name in os.listdir(self.sr.path):
             status = os.lstat(os.path.join(self.sr.path, name))

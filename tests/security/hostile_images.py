@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that a tenant might make to reach outside them, and one host with a neighbour's disks to hold them off from.
+"""Images that a tenant might make to read or write outside them, and a host with a neighbour's disk, which they must not reach.
 
 A case is a function, decorated with the error it must end with, that takes a Scene and returns the bytes of an image.
 """
 
 import collections
 import contextlib
-import hashlib
-import json
 import os
 import random
-import threading
 import time
 import uuid
 
-import XenAPI
-
 from tests import patience
+from tests.calls import calls
+from tests.calls import plugin_memory
+from tests.calls import scene
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_writer
@@ -24,8 +22,6 @@ from tests.harness.vhd import vhd_writer
 DISK_BYTES = 16 << 20
 MAX_RESIDENT_KIB = 64 * 1024
 MAX_SECONDS = patience.LIMIT_S
-# The plug-in whose memory is watched.
-_PLUGIN = "glance.py"
 _VHD_UTIL_LOG = """#!/bin/sh
 echo "$*" >> '{log}'
 exec '{program}' "$@"
@@ -46,7 +42,7 @@ def hostile(error_class, fragment, is_for_old_python=False):
 
 
 class Scene(object):
-    """What a case makes its image of: small disks of its own, and what it knows of its neighbour."""
+    """Material for a case: small disks of its own, and the neighbour's path, which an attacker might guess."""
 
     def __init__(self, directory, host):
         self.directory = str(directory)
@@ -77,20 +73,18 @@ def read(path):
         return source.read()
 
 
-class HostileHost(object):
-    """Hosts, one for each Python, each with an SR that holds a neighbour's disk; what vhd-util is asked is written down."""
+class HostileHost(scene.Scene):
+    """One of several hosts, with an SR that holds a neighbour's disk; each command line of vhd-util is recorded."""
+
+    plugin = "glance.py"
 
     def __init__(self, pool, service, number):
-        self._pool = pool
+        super().__init__(pool, number)
         self._service = service
-        self._number = number
-        self.sr = pool.srs[number]
-        self.dom0 = pool.hosts[number].dom0
-        self.log = pool.hosts[number]
+        self.dom0 = self.host.dom0
         self.neighbour_path = os.path.join(self.sr.path, "%s.vhd" % uuid.uuid4())
         vhd_writer.write_dynamic(self.neighbour_path, [(0, b"the neighbour's secret".ljust(512))], DISK_BYTES)
-        with open(self.dom0.locate("/etc/dom0-plugins.conf"), "w") as settings:
-            settings.write("[transfer]\nreserve = 1\n")
+        self.write_settings("[transfer]\nreserve = 1\n")
         self._calls_path = self.dom0.locate("/tmp/vhd-util-calls")
         self._log_vhd_util()
 
@@ -103,65 +97,20 @@ class HostileHost(object):
         """The arguments of each call of vhd-util since the last time."""
         if not os.path.exists(self._calls_path):
             return []
-        calls = read(self._calls_path).decode("ascii").splitlines()
+        lines = read(self._calls_path).decode("ascii").splitlines()
         os.unlink(self._calls_path)
-        return calls
-
-    def describe_sr(self):
-        """{name: everything that must not change} of all that is in the SR, staging directories included."""
-        found = {}
-        for parent, directories, files in os.walk(self.sr.path):
-            for name in directories + files:
-                path = os.path.join(parent, name)
-                status = os.lstat(path)
-                digest = hashlib.md5(read(path)).hexdigest() if name in files else None
-                found[path] = (status.st_ino, status.st_size, status.st_mode, status.st_nlink, status.st_mtime_ns, digest)
-        return found
+        return lines
 
     def download(self, image_bytes, uuids=None):
         """Import an image of these bytes as the VDIs `uuids`, leaf first; its Outcome."""
         image = self._service.add_image(image_bytes)
-        arguments = {
-            "image_id": image.id, "endpoint": self._service.url, "sr_uuid": self.sr.uuid,
-            "uuid_stack": json.dumps((uuids or [str(uuid.uuid4()) for _ in range(16)])[::-1]),
-            "extra_headers": json.dumps({"X-Auth-Token": self._service.token})}
-        details = None
-        with _ResidentWatch(self.dom0.processes) as watch:
+        with plugin_memory.watched(self.host) as peak:
             begun_at = time.monotonic()
-            try:
-                self._pool.call(_PLUGIN, "download_vhd2", arguments, host=self._number)
-            except XenAPI.Failure as failure:
-                details = failure.details
+            details = self.attempt(lambda: self.call(
+                "download_vhd2", image_id=image.id, endpoint=self._service.url, sr_uuid=self.sr.uuid,
+                uuid_stack=(uuids or calls.make_uuids(16))[::-1], extra_headers={"X-Auth-Token": self._service.token}))
             seconds = time.monotonic() - begun_at
-        return Outcome(details, seconds, watch.peak_kib)
-
-
-class _ResidentWatch(object):
-    """Looks at the peak memory of running plug-ins every few milliseconds; the kernel keeps it, so nothing in between is lost."""
-
-    _EVERY_S = 0.005
-
-    def __init__(self, processes):
-        self._processes = processes
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.peak_kib = 0
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._ended.wait(self._EVERY_S):
-            for pid in self._processes.running_pids():
-                with contextlib.suppress(OSError):
-                    for line in read("/proc/%d/status" % pid).splitlines():
-                        if line.startswith(b"VmHWM:"):
-                            self.peak_kib = max(self.peak_kib, int(line.split()[1]))
+        return Outcome(details, seconds, peak.kib)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from tests import conftest
 from tests import fault_points
+from tests.calls import pythons
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
 from tests.security.random_kills import RandomKills
@@ -29,8 +29,8 @@ def any_crash_host(dom0_python, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def crash_host(tmp_path_factory):
-    """On the newest dom0 Python: what happens at a point does not depend on it."""
-    with open_crash_host(conftest.DOM0_PYTHONS[-1][1], str(tmp_path_factory.mktemp("crash"))) as host:
+    """On the newest dom0 Python: a crash at a point has the same effect on all Pythons."""
+    with open_crash_host(pythons.NEWEST, str(tmp_path_factory.mktemp("crash"))) as host:
         yield host
 
 
@@ -44,7 +44,7 @@ def uuids(crash_host):
 @pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("point", _IMPORTING)
 def test_killed_while_importing(crash_host, uuids, point, passes):
-    with crash_host.armed("%s:kill:%d" % (point, passes)):
+    with crash_host.fault("%s:kill:%d" % (point, passes)):
         outcome = crash_host.download(uuids)
     if outcome.details:
         assert outcome.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
@@ -59,7 +59,7 @@ def test_killed_while_importing(crash_host, uuids, point, passes):
 @pytest.mark.parametrize("error", ["enospc", "eio"])
 @pytest.mark.parametrize("point", [name for name in _IMPORTING if name not in ("staging.cleaning", "staging.cleaned")])
 def test_a_disk_that_fails_while_importing(crash_host, uuids, point, error):
-    with crash_host.armed("%s:%s" % (point, error)):
+    with crash_host.fault("%s:%s" % (point, error)):
         outcome = crash_host.download(uuids)
     assert outcome.details, "%s is not passed" % point
     assert outcome.details[2] in ("StorageError", "OSError", "IOError")
@@ -68,7 +68,7 @@ def test_a_disk_that_fails_while_importing(crash_host, uuids, point, error):
 
 @pytest.mark.parametrize("point", _UPLOADING)
 def test_killed_while_uploading(crash_host, point):
-    with crash_host.armed(point + ":kill"):
+    with crash_host.fault(point + ":kill"):
         outcome, image = crash_host.upload()
     assert outcome.details[1] == "signal: SIGKILL"
     if point in ("staging.made", "staging.linked"):
@@ -79,11 +79,11 @@ def test_killed_while_uploading(crash_host, point):
 @pytest.mark.parametrize("point", _SWEEPING)
 @pytest.mark.parametrize("first", ["publish.journalled", "publish.linked", "publish.leaf_linked", "publish.hidden"])
 def test_killed_while_sweeping_after_a_kill(crash_host, uuids, first, point):
-    with crash_host.armed(first + ":kill"):
+    with crash_host.fault(first + ":kill"):
         assert crash_host.download(uuids).details
-    with crash_host.armed(point + ":kill"):
+    with crash_host.fault(point + ":kill"):
         outcome = crash_host.sweep()
-    # Only one of the two ends of a sweep is passed: what was not published is undone, the rest is finished.
+    # A sweep undoes an unpublished import, or finishes a published one, so it passes only some of the points.
     assert outcome.details is None or outcome.details[1] == "signal: SIGKILL"
     assert crash_host.check(uuids) == (first in ("publish.leaf_linked", "publish.hidden"))
 
@@ -110,8 +110,8 @@ def test_killed_at_random_moments(any_crash_host, seed):
 def test_another_host_between_two_steps(tmp_path, point, passes):
     """Off the SR's master our locks exclude nobody there: its scans and its collection meet a publication at any step."""
     names = [str(uuid.uuid4()) for _ in range(3)]
-    with open_crash_host(conftest.DOM0_PYTHONS[-1][1], str(tmp_path)) as host:
-        with host.armed("%s:kill:%d" % (point, passes)):
+    with open_crash_host(pythons.NEWEST, str(tmp_path)) as host:
+        with host.fault("%s:kill:%d" % (point, passes)):
             assert host.download(names).details
         host.sr.scan()
         host.sr.collect_garbage()

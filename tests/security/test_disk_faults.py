@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that fails, or a power cut, at any operation on the SR's files, of a plug-in or of the programs that it runs.
+"""The disk fails, or the power is cut, at any operation of a plug-in or its programs on the SR's files.
 
-Where test_crashes goes by named points, here every operation counts: the first number of a case is which one it is.
+test_crashes uses named points; here every operation counts, and the first number of a case is the operation's.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import random
 import subprocess
 import threading
 import time
-import uuid
 
 import pytest
 
-from tests import conftest
+from tests.calls import calls
+from tests.calls import pythons
 from tests.harness.vhd import vhd_writer
 from tests.security import disk_faults
 from tests.security import hostile_archives
@@ -22,7 +22,7 @@ from tests.security.crash_host import open_crash_host
 from tests.security.disk_faults import DEATH, EIO, ENOSPC
 
 _NAMES = {DEATH: "death", EIO: "eio", ENOSPC: "enospc"}
-# As many operations as an import, an upload, and a sweep after a death in the midst of publication have at least and at most.
+# The fewest and the most operations of an import, of an upload, and of a sweep after a death during publication.
 _IMPORT, _UPLOAD, _SWEEP = (75, 84), (9, 11), (8, 18)
 _MIB = 1 << 20
 
@@ -46,7 +46,7 @@ DEATHS = [(number, DEATH, 1) for number in range(1, _IMPORT[1], 3)]
 UPLOADS = [(number, failure, 1) for number in range(1, _UPLOAD[1]) for failure in (EIO, DEATH)] + sample(3, _UPLOAD[0], ENOSPC)
 SWEEPS = [(number, generator.choice((EIO, ENOSPC, DEATH)), 1) for number in range(1, _SWEEP[1])]
 UNLINKED = [(number, generator.choice((EIO, DEATH)), generator.choice((1, 2, 3))) for number in range(2, _IMPORT[1], 5)]
-# Where names are published, and what was done there is hidden or synced: the undo has five operations.
+# Operations during publication: after a failure there the plug-in undoes its work, in five operations.
 DEATHS_IN_UNDO = [(number, dies_after) for number in (63, 65, 67, 71) for dies_after in (1, 2, 3)]
 OLD = sample(8, _IMPORT[0], EIO, ENOSPC, DEATH)
 
@@ -59,7 +59,7 @@ class FaultyHost(object):
         self.faults = disk_faults.DiskFaults(host.dom0, host.sr.path, directory)
 
     def meet(self, case, call):
-        """Make a call that meets a fault: it succeeds, or dies of it, or says what was wrong; whether it succeeded."""
+        """Make a call that meets a fault: it succeeds, dies of the fault, or reports it. Returns whether it succeeded."""
         number, failure, count = case
         with self.faults.armed(number, failure, count):
             outcome = call()
@@ -70,12 +70,12 @@ class FaultyHost(object):
             assert outcome.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
         else:
             assert outcome.details[2] == "StorageError", outcome.details
-            # After one failure all that cleans up has worked.
+            # A single failure leaves the clean-up whole.
             assert count > 1 or self.host.list_staging() == []
         return False
 
     def check_import(self, case):
-        uuids = new_uuids()
+        uuids = calls.make_uuids(3)
         arrived = self.meet(case, lambda: self.host.download(uuids))
         is_there = self.host.check(uuids)
         if arrived:
@@ -88,10 +88,6 @@ class FaultyHost(object):
         self.host.remove(uuids)
 
 
-def new_uuids():
-    return [str(uuid.uuid4()) for _ in range(3)]
-
-
 @contextlib.contextmanager
 def open_faulty_host(python, tmp_path_factory):
     with open_crash_host(python, str(tmp_path_factory.mktemp("crash"))) as host:
@@ -100,20 +96,20 @@ def open_faulty_host(python, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faulty_host(tmp_path_factory):
-    with open_faulty_host(conftest.DOM0_PYTHONS[-1][1], tmp_path_factory) as host:
+    with open_faulty_host(pythons.NEWEST, tmp_path_factory) as host:
         yield host
 
 
 @pytest.fixture(scope="module")
 def old_faulty_host(tmp_path_factory):
-    with open_faulty_host(conftest.DOM0_PYTHONS[0][1], tmp_path_factory) as host:
+    with open_faulty_host(pythons.OLDEST, tmp_path_factory) as host:
         yield host
 
 
 @needs_gcc
 def test_no_operation_is_left_out(faulty_host):
     """The cases below reach as far as the calls do."""
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     host = faulty_host.host
     for call, (fewest, most) in ((lambda: host.download(uuids), _IMPORT), (lambda: host.upload()[0], _UPLOAD)):
         with faulty_host.faults.armed(disk_faults.FOR_EVER, EIO):
@@ -145,7 +141,7 @@ def test_an_import_where_there_are_no_hard_links(faulty_host, case):
 @pytest.mark.parametrize("denied", [0, disk_faults.NO_LINKS], ids=["links", "no_links"])
 @pytest.mark.parametrize("number, dies_after", DEATHS_IN_UNDO)
 def test_a_death_while_a_failed_import_is_undone(faulty_host, number, dies_after, denied):
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with faulty_host.faults.denied(denied), faulty_host.faults.armed(number, EIO, 1, dies_after):
         details = faulty_host.host.download(uuids).details
     # Near its end there is nothing to undo any more.
@@ -167,8 +163,8 @@ def test_an_upload(faulty_host, case):
 @pytest.mark.parametrize("case", SWEEPS, ids=number_of)
 @pytest.mark.parametrize("point", ["publish.linked", "publish.leaf_linked"])
 def test_a_sweep_after_a_death(faulty_host, point, case):
-    uuids = new_uuids()
-    with faulty_host.host.armed(point + ":kill"):
+    uuids = calls.make_uuids(3)
+    with faulty_host.host.fault(point + ":kill"):
         faulty_host.host.download(uuids)
     faulty_host.meet((case[0], case[1], max(2, case[2])), faulty_host.host.sweep)
     assert faulty_host.host.check(uuids) == (point == "publish.leaf_linked")
@@ -178,7 +174,7 @@ def test_a_sweep_after_a_death(faulty_host, point, case):
 @needs_gcc
 def test_an_sr_without_hard_links(faulty_host):
     """Import moves the files, upload holds them by symbolic links."""
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with faulty_host.faults.denied(disk_faults.NO_LINKS):
         assert faulty_host.host.download(uuids).details is None
         outcome, image = faulty_host.host.upload()
@@ -192,12 +188,12 @@ def test_an_sr_without_hard_links(faulty_host):
 @needs_gcc
 def test_an_sr_without_locks(faulty_host):
     """Where nobody can tell the dead from the living, nothing is swept, and the rest works."""
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with faulty_host.faults.denied(disk_faults.NO_LOCKS):
         assert faulty_host.host.download(uuids).details is None
         assert faulty_host.host.upload()[0].details is None
-        with faulty_host.host.armed("staging.written:kill"):
-            assert faulty_host.host.download(new_uuids()).details
+        with faulty_host.host.fault("staging.written:kill"):
+            assert faulty_host.host.download(calls.make_uuids(3)).details
         assert faulty_host.host.sweep().details is None
         assert len(faulty_host.host.list_staging()) == 1
     assert faulty_host.host.check(uuids)
@@ -211,12 +207,12 @@ class SmallSr(object):
         self.host = host
 
     def limit(self, option):
-        """Mount it anew with another limit, such as size=1m."""
+        """Remount the SR with another limit, such as size=1m."""
         subprocess.run(["mount", "-o", "remount," + option, self.host.sr.path], check=True, timeout=60)
 
     @property
     def files(self):
-        """How many files and links it holds."""
+        """The number of files and links in the SR."""
         status = os.statvfs(self.host.sr.path)
         return status.f_files - status.f_ffree
 
@@ -227,7 +223,7 @@ def small_sr(tmp_path_factory):
         def mount(path):
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", path], check=True, timeout=60)
             stack.callback(subprocess.run, ["umount", "--lazy", path], check=True, timeout=60)
-        python, directory = conftest.DOM0_PYTHONS[-1][1], str(tmp_path_factory.mktemp("small"))
+        python, directory = pythons.NEWEST, str(tmp_path_factory.mktemp("small"))
         with open_crash_host(python, directory, mount) as host:
             yield SmallSr(host)
             stack.close()
@@ -240,7 +236,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system"
 @pytest.mark.parametrize("free_files", range(12))
 def test_an_sr_that_runs_out_of_files(small_sr, free_files):
     """tmpfs counts each hard link, so this meets every step that makes a name."""
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     small_sr.limit("nr_inodes=%d" % (small_sr.files + free_files))
     try:
         outcome = small_sr.host.download(uuids)
@@ -257,7 +253,7 @@ def test_an_sr_that_runs_out_of_files(small_sr, free_files):
 
 @needs_root
 def test_an_sr_that_fills_up_while_an_image_arrives(small_sr, tmp_path):
-    """There was room when the file was begun; somebody else has taken it."""
+    """There was room when the file was begun; then another writer takes it."""
     vhd_writer.write_dynamic(str(tmp_path / "disk"), random.Random(5).randbytes(96 * _MIB))
     image = small_sr.host.add_image(hostile_archives.pack([(tmp_path / "disk").read_bytes()]))
     filled = []
@@ -273,7 +269,7 @@ def test_an_sr_that_fills_up_while_an_image_arrives(small_sr, tmp_path):
     thread = threading.Thread(target=fill)
     thread.start()
     try:
-        outcome = small_sr.host.download(new_uuids()[:1], image)
+        outcome = small_sr.host.download(calls.make_uuids(3)[:1], image)
     finally:
         thread.join()
         small_sr.limit("size=256m")

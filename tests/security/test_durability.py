@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A power cut at any moment of a call, or after its answer, on a disk that has nothing but what was synced (durability.py)."""
+"""The power is cut during a call or after its answer, and the disk has only the data that were synced (durability.py)."""
 
 import contextlib
 import json
 import os
 import shutil
 import stat
-import uuid
 
 import pytest
 
-from tests import conftest
-from tests.calls import host_calls
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.boot import iso_host as isos
 from tests.calls.boot import kernel_host as kernels
-from tests.calls.devices import test_partition as partitions
-from tests.contract import calls
+from tests.calls.devices.disk_host import open_disk_host
+from tests.contract import calls as contract_calls
 from tests.harness.pool import Pool
 from tests.security import sync_recorder
 from tests.security.crash_host import open_crash_host
 from tests.security.test_move_crashes import Mover
 
 pytestmark = pytest.mark.needs("gcc")
-NEWEST = conftest.DOM0_PYTHONS[-1][1]
-# What no call changes, and what a host that starts makes anew.
+# Directories that no call changes, or that a starting host makes anew.
 _LEFT_OUT = ("/dev", "/etc/xapi.d", "/opt", "/proc", "/run", "/sys", "/tmp", "/var")
 with_and_without_links = pytest.mark.parametrize("has_links", [True, False], ids=["links", "no_links"])
 
@@ -31,10 +29,6 @@ with_and_without_links = pytest.mark.parametrize("has_links", [True, False], ids
 def read(path):
     with open(path, "rb") as source:
         return source.read()
-
-
-def new_uuids(count=3):
-    return [str(uuid.uuid4()) for _ in range(count)]
 
 
 @contextlib.contextmanager
@@ -47,8 +41,9 @@ def open_recorder(dom0, roots, tmp_path_factory, **options):
 
 
 def check_states(recording, check, has_links=True):
-    """check(), for each state that a disk may have, with its files in place: whether the call's work is there, which it must be
-    when the call has answered.  Afterwards all is as before the call.
+    """Call check() on each state that the disk may have after the power cut; it returns whether the call's work is there.
+
+    After the call's answer the work must be there. In the end the files are as before the call.
     """
     outcomes = set()
     try:
@@ -82,14 +77,14 @@ class RecordedSr(object):
 @pytest.fixture(scope="module")
 def sr(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("crash"))
-    with open_crash_host(NEWEST, directory) as host:
+    with open_crash_host(pythons.NEWEST, directory) as host:
         with open_recorder(host.dom0, [host.sr.path, host.dom0.locate("/images")], tmp_path_factory) as recorder:
             yield RecordedSr(host, directory, recorder)
 
 
 @with_and_without_links
 def test_an_import(sr, has_links):
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with sr.recorder.recording(has_links) as recording:
         assert sr.host.download(uuids).details is None
     assert check_states(recording, lambda: sr.host.check(uuids), has_links) == {(False, False), (True, False), (True, True)}
@@ -97,8 +92,8 @@ def test_an_import(sr, has_links):
 
 @with_and_without_links
 def test_an_import_that_is_undone(sr, has_links):
-    uuids = new_uuids()
-    with sr.recorder.recording(has_links) as recording, sr.host.armed("publish.leaf_linked:eio"):
+    uuids = calls.make_uuids(3)
+    with sr.recorder.recording(has_links) as recording, sr.host.fault("publish.leaf_linked:eio"):
         assert sr.host.download(uuids).details[2] == "StorageError"
 
     def check():
@@ -109,16 +104,16 @@ def test_an_import_that_is_undone(sr, has_links):
 
 @pytest.mark.parametrize("point, is_finished", [("publish.linked:kill:2", False), ("publish.leaf_linked:kill", True)])
 def test_a_sweep_after_a_death(sr, point, is_finished):
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with sr.recorder.recording() as recording:
-        with sr.host.armed(point):
+        with sr.host.fault(point):
             assert sr.host.download(uuids).details
         assert sr.host.sweep().details is None
     check_states(recording, lambda: sr.host.check(uuids) or not is_finished)
 
 
 def test_a_copy(sr):
-    uuids = new_uuids()
+    uuids = calls.make_uuids(3)
     with sr.recorder.recording() as recording:
         assert sr.mover.copy(uuids).details is None
     check_states(recording, lambda: sr.host.check(uuids))
@@ -126,7 +121,7 @@ def test_a_copy(sr):
 
 def test_a_chain_that_arrives(sr):
     """It stays where it is, to be had again, until it is in the SR; then it may be seen there once more."""
-    uuids, tried = new_uuids(), set()
+    uuids, tried = calls.make_uuids(3), set()
     sr.mover.arrive()
     with sr.recorder.recording() as recording:
         assert sr.mover.receive(uuids).details is None
@@ -149,7 +144,7 @@ def test_a_chain_that_arrives(sr):
 
 @pytest.fixture(scope="module")
 def kernel_host(tmp_path_factory):
-    with kernels.open_kernel_host(NEWEST) as host:
+    with kernels.open_kernel_host(pythons.NEWEST) as host:
         with open_recorder(host.host.dom0, [os.path.dirname(host.directory)], tmp_path_factory) as recorder:
             host.recorder = recorder
             yield host
@@ -159,14 +154,14 @@ def check_kernels(host, names):
     host.sweep()
     there = set(os.listdir(host.directory))
     assert there <= set(names), "left in /boot/guest: %s" % sorted(there)
-    assert all(host.read(name) == kernels.KERNEL for name in there)
+    assert all(host.read_kernel(name) == kernels.KERNEL for name in there)
     return len(there) == len(names)
 
 
 @with_and_without_links
 def test_a_kernel_that_is_copied(kernel_host, has_links):
     vdi_uuid, ref = kernel_host.add_disk()
-    names = [vdi_uuid] + new_uuids(1)
+    names = [vdi_uuid] + calls.make_uuids(1)
     os.rmdir(kernel_host.directory)
     with kernel_host.recorder.recording(has_links) as recording:
         kernel_host.copy(ref, cached_image=names[1])
@@ -176,14 +171,14 @@ def test_a_kernel_that_is_copied(kernel_host, has_links):
 
 @with_and_without_links
 def test_a_kernel_that_gets_another_name(kernel_host, has_links):
-    names = new_uuids(2)
+    names = calls.make_uuids(2)
     with open(os.path.join(kernel_host.directory, names[0]), "wb") as target:
         target.write(kernels.KERNEL)
     with kernel_host.recorder.recording(has_links) as recording:
         kernel_host.call("create_kernel_ramdisk", cached_image=names[0], new_image_uuid=names[1])
 
     def check():
-        assert kernel_host.read(names[0]) == kernels.KERNEL
+        assert kernel_host.read_kernel(names[0]) == kernels.KERNEL
         return check_kernels(kernel_host, names)
     check_states(recording, check, has_links)
     os.unlink(os.path.join(kernel_host.directory, names[0]))
@@ -193,7 +188,7 @@ def test_a_kernel_that_gets_another_name(kernel_host, has_links):
 
 @pytest.fixture(scope="module")
 def dom0_pool(tmp_path_factory):
-    with Pool(python=NEWEST, is_prepared=False) as pool:
+    with Pool(python=pythons.NEWEST, is_prepared=False) as pool:
         dom0 = pool.hosts[0].dom0
         with open_recorder(dom0, [pool.srs[0].path, dom0.root], tmp_path_factory, programs=("ssh-keygen",),
                            left_out=[dom0.locate(path) for path in _LEFT_OUT]) as recorder:
@@ -213,12 +208,12 @@ def outcomes_of(steps):
 @pytest.mark.parametrize("old", [None, {"zone": "a"}])
 def test_a_setting(dom0_pool, old):
     if old:
-        host_calls.write_file(dom0_pool.hosts[0], "/usr/etc/xenhost.conf", json.dumps(old).encode("ascii"))
+        calls.write_file(dom0_pool.hosts[0], "/usr/etc/xenhost.conf", json.dumps(old).encode("ascii"))
     with dom0_pool.recorder.recording() as recording:
-        host_calls.call_json(dom0_pool, "xenhost.py", "set_config", params='{"key": "zone", "value": "b"}')
+        calls.call_json(dom0_pool, "xenhost.py", "set_config", params='{"key": "zone", "value": "b"}')
 
     def check():
-        found = host_calls.call_json(dom0_pool, "xenhost.py", "get_config", params='{"key": "zone"}')
+        found = calls.call_json(dom0_pool, "xenhost.py", "get_config", params='{"key": "zone"}')
         assert found in (str((old or {}).get("zone")), "b")
         return found == "b"
     check_states(recording, check)
@@ -227,8 +222,8 @@ def test_a_setting(dom0_pool, old):
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "more"])
 def test_keys_that_are_trusted(dom0_pool, is_new):
     """A line that was there before stays, and in each file a host has all of its lines or none."""
-    entry = {"public_key": calls.PUBLIC_KEY, "addresses": ["10.0.0.7"], "host_keys": [calls.PUBLIC_KEY]}
-    names = new_uuids(2)
+    entry = {"public_key": contract_calls.PUBLIC_KEY, "addresses": ["10.0.0.7"], "host_keys": [contract_calls.PUBLIC_KEY]}
+    names = calls.make_uuids(2)
     paths = [dom0_pool.hosts[0].dom0.locate("/root/.ssh/" + name) for name in ("authorized_keys", "known_hosts")]
     if is_new:
         shutil.rmtree(os.path.dirname(paths[0]))
@@ -277,7 +272,7 @@ PREPARED = {"bridge": "true", "console_log": "true"}
 
 
 def test_a_host_that_is_prepared_and_what_takes_it_back(dom0_pool):
-    host_calls.write_file(dom0_pool.hosts[0], "/etc/modprobe.d/blacklist-bridge.conf", b"install bridge /bin/true\n")
+    calls.write_file(dom0_pool.hosts[0], "/etc/modprobe.d/blacklist-bridge.conf", b"install bridge /bin/true\n")
     with dom0_pool.recorder.recording() as preparing:
         assert outcomes_of(call(dom0_pool, "prepare", **PREPARED)) == {"done"}
     with dom0_pool.recorder.recording() as undoing:
@@ -296,7 +291,7 @@ def test_a_host_that_is_prepared_and_what_takes_it_back(dom0_pool):
 @pytest.mark.needs("genisoimage")
 def test_an_iso_that_gets_settings(tmp_path_factory):
     original = isos.make_iso(str(tmp_path_factory.mktemp("iso")))
-    with isos.open_iso_host(NEWEST) as host:
+    with isos.open_iso_host(pythons.NEWEST) as host:
         name, path = host.add(original)
         old = isos.read_iso(path)
         with open_recorder(host.pool.hosts[0].dom0, [host.directory], tmp_path_factory, programs=("mkisofs",)) as recorder:
@@ -321,14 +316,14 @@ def test_an_iso_that_gets_settings(tmp_path_factory):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices")
 @pytest.mark.needs("sfdisk", "mkswap")
 def test_a_disk_that_is_partitioned_and_formatted(tmp_path_factory):
-    with partitions.open_disk_host(NEWEST) as host:
+    with open_disk_host(pythons.NEWEST) as host:
         device, _ = host.plug(size_bytes=4 << 20)
         with open_recorder(host.host.dom0, [host.sr.path], tmp_path_factory, programs=()) as recorder:
-            for call_it in (lambda: host.call("make_partition", device, "2048", "-"),
-                            lambda: host.call("mkfs", device, "1", "swap", None)):
-                before = host.read(device)
+            for call_it in (lambda: host.ask("make_partition", device, "2048", "-"),
+                            lambda: host.ask("mkfs", device, "1", "swap", None)):
+                before = host.read_device(device)
                 with recorder.recording() as recording:
                     call_it()
-                after = host.read(device)
-                assert before != after == recording.read_synced(host.locate(device))
+                after = host.read_device(device)
+                assert before != after == recording.read_synced(host.node(device))
         host.unplug_all()

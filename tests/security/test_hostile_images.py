@@ -11,7 +11,8 @@ import uuid
 import pytest
 
 from dom0_lib.disks import vhd
-from tests import conftest
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
 from tests.security import hostile_archives
@@ -26,21 +27,20 @@ OLD_CASES = [case for case in CASES if case.is_for_old_python]
 @pytest.fixture(scope="module")
 def hosts():
     """On the newest dom0 Python and on the oldest."""
-    pythons = [conftest.DOM0_PYTHONS[-1][1], conftest.DOM0_PYTHONS[0][1]]
-    with hostile_images.open_hostile_hosts(pythons) as opened:
+    with hostile_images.open_hostile_hosts([pythons.NEWEST, pythons.OLDEST]) as opened:
         yield opened
 
 
 def check_refused(host, case, directory):
     image = case.build(hostile_images.Scene(directory, host))
-    before = host.describe_sr()
+    before = sr_disks.describe_tree(host.sr.path)
     host.take_vhd_util_calls()
     outcome = host.download(image)
     assert outcome.details, "the image was accepted"
     assert outcome.details[:3] == ["XENAPI_PLUGIN_FAILURE", "download_vhd2", case.error_class], outcome.details
     assert case.fragment in outcome.details[3]
     assert len(outcome.details) == 4 and "\n" not in outcome.details[3]
-    assert host.describe_sr() == before
+    assert sr_disks.describe_tree(host.sr.path) == before
     assert host.take_vhd_util_calls() == [], "vhd-util was shown a file that our own parser refuses"
     assert outcome.seconds < hostile_images.MAX_SECONDS
     assert 0 < outcome.resident_kib <= hostile_images.MAX_RESIDENT_KIB
@@ -61,19 +61,19 @@ def test_there_are_as_many_cases_as_promised():
 
 
 def test_a_good_image_is_watched_in_the_same_way(hosts, tmp_path):
-    """What the tests above look for is seen when it happens."""
+    """The tests above see a change of the SR when one happens."""
     host = hosts[0]
-    before = host.describe_sr()
+    before = sr_disks.describe_tree(host.sr.path)
     outcome = host.download(hostile_archives.pack([hostile_images.Scene(tmp_path, host).good_disk()]))
     assert outcome.details is None
     assert any(call.startswith("check ") for call in host.take_vhd_util_calls())
-    assert len(set(host.describe_sr()) - set(before)) == 1
+    assert len(set(sr_disks.describe_tree(host.sr.path)) - set(before)) == 1
 
 
-# What is repaired
+# Repairs
 
 def import_repaired(host, path, digest, *said):
-    """The disk at `path` must arrive with this guest content, and the log say what was repaired."""
+    """The disk at `path` must arrive with this guest content, and the log must name the repair."""
     leaf = str(uuid.uuid4())
     outcome = host.download(hostile_archives.pack([hostile_images.read(path)]), [leaf])
     assert outcome.details is None
@@ -83,7 +83,7 @@ def import_repaired(host, path, digest, *said):
         metadata = vhd.read_metadata(fileobj)
     assert metadata.primary_footer.pack() == metadata.backup_footer.pack()
     assert metadata.footer.intact and metadata.footer.geometry_size <= metadata.virtual_size_bytes
-    lines = [line for line in host.log.syslog_lines() if "repaired 0.vhd: " in line]
+    lines = [line for line in host.host.syslog_lines() if "repaired 0.vhd: " in line]
     assert lines and all(text in lines[-1] for text in said)
     host.sr.scan()
 

@@ -1,54 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """kernel.py killed or failing anywhere: after the next call /boot/guest has the whole kernel or none, and nothing is plugged."""
 
-import contextlib
 import os
 import random
 import uuid
 
 import pytest
 
-from tests import conftest
 from tests import fault_points
+from tests.calls import pythons
 from tests.calls.boot.kernel_host import KERNEL, open_kernel_host
 from tests.security.random_kills import RandomKills
 
 _POINTS = [name for name in fault_points.NAMES if name.startswith(("vbd.", "kernel.")) or name in (
     "staging.made", "staging.file_made", "staging.written", "staging.file_finished", "staging.cleaning", "staging.cleaned")]
-# How many names are there when a call has died at this point.
+# The number of names of the kernel that are left by a call that died at this point.
 _KERNELS_AFTER = {"kernel.linked": 1, "staging.cleaning": 2, "staging.cleaned": 2}
 _RANDOM_KILLS = 25
 
 
 @pytest.fixture(scope="module")
 def kernel_host():
-    with open_kernel_host(conftest.DOM0_PYTHONS[-1][1]) as host:
+    with open_kernel_host(pythons.NEWEST) as host:
         yield host
 
 
-@contextlib.contextmanager
-def armed(host, fault):
-    environment = host.host.dom0.plugin_environment
-    environment["DOM0_FAULT"] = fault
-    try:
-        yield
-    finally:
-        del environment["DOM0_FAULT"]
-
-
 def check(host, names, before):
-    """After the next call: no file but the whole kernels among `names`; how many of them there are."""
+    """Sweep: then no file is left but whole kernels among `names`. Returns the number of these."""
     host.sweep()
     host.check_nothing_plugged()
     there = set(os.listdir(host.directory)) - before
     assert there <= set(names), "left in /boot/guest: %s" % sorted(there)
-    assert all(host.read(name) == KERNEL for name in there)
+    assert all(host.read_kernel(name) == KERNEL for name in there)
     return len(there)
 
 
 @pytest.fixture
 def case(kernel_host):
-    """(host, VDI's reference, [name of the kernel, name in the cache], what is in /boot/guest)"""
+    """(host, VDI's reference, [name of the kernel, name in the cache], names in /boot/guest)"""
     vdi_uuid, ref = kernel_host.add_disk()
     return kernel_host, ref, [vdi_uuid, str(uuid.uuid4())], set(os.listdir(kernel_host.directory))
 
@@ -56,7 +45,7 @@ def case(kernel_host):
 @pytest.mark.parametrize("point", _POINTS)
 def test_killed_while_copying(case, point):
     host, ref, names, before = case
-    with armed(host, point + ":kill"):
+    with host.fault(point + ":kill"):
         details = host.attempt(lambda: host.copy(ref, cached_image=names[1]))
     assert details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
     assert check(host, names, before) == _KERNELS_AFTER.get(point, 0)
@@ -68,7 +57,7 @@ def test_killed_while_copying(case, point):
 @pytest.mark.parametrize("point", [name for name in _POINTS if name not in ("staging.cleaning", "staging.cleaned")])
 def test_a_disk_that_fails_while_copying(case, point, error):
     host, ref, names, before = case
-    with armed(host, "%s:%s" % (point, error)):
+    with host.fault("%s:%s" % (point, error)):
         details = host.attempt(lambda: host.copy(ref, cached_image=names[1]))
     assert details[2] in ("StorageError", "RetryableError"), details
     assert check(host, names, before) == 0
@@ -77,9 +66,9 @@ def test_a_disk_that_fails_while_copying(case, point, error):
 @pytest.mark.parametrize("point", ["sweep.found", "vbd.unplugging", "vbd.unplugged", "vbd.destroyed"])
 def test_killed_while_sweeping_after_a_kill(case, point):
     host, ref, names, before = case
-    with armed(host, "kernel.copied:kill"):
+    with host.fault("kernel.copied:kill"):
         assert host.attempt(lambda: host.copy(ref, cached_image=names[1]))
-    with armed(host, point + ":kill"):
+    with host.fault(point + ":kill"):
         assert host.attempt(host.sweep)[1] == "signal: SIGKILL"
     assert check(host, names, before) == 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Migrations and copies that die anywhere: what was to become VDIs is in the SR, whole, or lies where it was, to be had again."""
+"""Migrations and copies die at any place: the chain is whole in the SR, or still where it was, for another attempt."""
 
 import contextlib
 import json
@@ -11,8 +11,8 @@ import uuid
 
 import pytest
 
-from tests import conftest
 from tests import fault_points
+from tests.calls import pythons
 from tests.harness.vhd import vhd_reader
 from tests.security.crash_host import open_crash_host
 from tests.security.random_kills import RandomKills
@@ -30,7 +30,7 @@ _KILLED = ["XENAPI_PLUGIN_FAILURE", "signal: SIGKILL"]
 
 
 class Mover(object):
-    """A CrashHost on which disks arrive, and from which they go; `directory` has a chain, 0.vhd to 2.vhd."""
+    """A CrashHost that receives and sends disks; `directory` has a chain, 0.vhd to 2.vhd."""
 
     def __init__(self, host, directory):
         self.host = host
@@ -68,9 +68,9 @@ class Mover(object):
                          vdi_uuid=self.host.uploaded[place], seq_num=str(place))
 
     def check_received(self, uuids):
-        """After a call that died, and the next: all of the chain is in one place, and none in the other.  True: in the SR."""
+        """After a call that died and a sweep the chain is whole in one place, and no part of it in the other. True: in the SR."""
         is_there = self.host.check(uuids)
-        # What rsync was writing when it was killed keeps the directory, as it may be a living one's.
+        # rsync's unfinished file keeps the directory: another rsync may still be writing it.
         assert (self.list_arrived() or None) == (None if is_there else ["0.vhd", "1.vhd", "2.vhd"])
         return is_there
 
@@ -78,14 +78,14 @@ class Mover(object):
 @pytest.fixture(scope="module")
 def newest(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("crash"))
-    with open_crash_host(conftest.DOM0_PYTHONS[-1][1], directory) as host:
+    with open_crash_host(pythons.NEWEST, directory) as host:
         yield host, directory
 
 
-@pytest.fixture(scope="module", params=conftest.DOM0_PYTHONS[:1] + conftest.DOM0_PYTHONS[1:][-1:], ids=lambda python: python[0])
+@pytest.fixture(scope="module", params=pythons.EDGES, ids=pythons.version_of)
 def edge(request, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("crash"))
-    with open_crash_host(request.param[1], directory) as host:
+    with open_crash_host(request.param, directory) as host:
         yield host, directory
 
 
@@ -122,7 +122,7 @@ def images_elsewhere(mover):
 
 
 def die_and_look(mover, uuids, point, passes, call, check):
-    with mover.host.armed("%s:kill:%d" % (point, passes)):
+    with mover.host.fault("%s:kill:%d" % (point, passes)):
         outcome = call(uuids)
     assert outcome.details is None or outcome.details[:2] == _KILLED
     assert outcome.details or passes > 1, "%s is not passed" % point
@@ -152,9 +152,9 @@ def test_killed_while_receiving_from_elsewhere(mover, uuids, point):
 @pytest.mark.parametrize("point", ["sweep.undone", "sweep.finished", "arrival.forgotten"])
 def test_killed_while_sweeping_after_a_kill(mover, uuids, first, point):
     mover.arrive()
-    with mover.host.armed(first + ":kill"):
+    with mover.host.fault(first + ":kill"):
         assert mover.receive(uuids).details
-    with mover.host.armed(point + ":kill"):
+    with mover.host.fault(point + ":kill"):
         mover.host.sweep()
     assert mover.check_received(uuids) == (first in ("publish.leaf_linked", "arrival.forgotten"))
 
@@ -164,7 +164,7 @@ def test_killed_while_refusing(mover, uuids, point):
     """Both ends of it: what was refused is refused again, or gone."""
     mover.arrive()
     os.truncate(os.path.join(mover.arrived, "1.vhd"), 1000)
-    with mover.host.armed(point + ":kill"):
+    with mover.host.fault(point + ":kill"):
         assert mover.receive(uuids).details[:2] == _KILLED
     assert mover.receive(uuids).details[2] in ("UnsafeImage", "StorageError")
     assert mover.list_arrived() is None
@@ -174,7 +174,7 @@ def test_killed_while_refusing(mover, uuids, point):
 def test_what_has_come_since_is_not_removed(mover, uuids):
     """A crash, and then a new migration of the same guest before anybody sweeps: its files have other inodes."""
     mover.arrive()
-    with mover.host.armed("publish.leaf_linked:kill"):
+    with mover.host.fault("publish.leaf_linked:kill"):
         mover.receive(uuids)
     for name in os.listdir(mover.arrived):
         if name.endswith(".vhd"):
@@ -193,7 +193,7 @@ def test_killed_while_copying(mover, uuids, point):
 @pytest.mark.parametrize("point", _TRANSFERRING)
 def test_killed_while_transferring(mover, uuids, point):
     assert mover.transfer(1).details is None
-    with mover.host.armed(point + ":kill"):
+    with mover.host.fault(point + ":kill"):
         assert mover.transfer(2).details[:2] == _KILLED
     mover.host.check([])
     for place in (2, 0):

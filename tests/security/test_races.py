@@ -24,6 +24,9 @@ import pytest
 import XenAPI
 
 from tests import conftest
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls.scene import Scene
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_reader
@@ -39,15 +42,16 @@ _CALL_LIMIT_S = 120
 _DEADLINE_S = 580
 
 
-class RaceHost(object):
+class RaceHost(Scene):
     """An SR with work for the collection: everything imported has hidden parents that it may coalesce."""
 
+    plugin = "glance.py"
+
     def __init__(self, pool, service, directory):
-        self.pool = pool
+        super().__init__(pool)
         self.service = service
-        self.sr = pool.srs[0]
         self.outcomes = collections.Counter()
-        # Answers that no caller should get.
+        # Answers that no caller may get.
         self.losses = []
         generator = random.Random(3)
         chain = [os.path.join(directory, "%d.vhd" % number) for number in range(2)]
@@ -61,29 +65,30 @@ class RaceHost(object):
         self.image = service.add_image(archive)
 
     def call(self, function, **arguments):
-        """What a call answers, or the class of error it ends with, which must be one that allows a repetition."""
-        arguments = dict(arguments, endpoint=self.service.url, sr_uuid=self.sr.uuid,
-                         extra_headers=json.dumps({"X-Auth-Token": self.service.token}))
+        """The answer of a call, or the details of its failure."""
         begun_at = time.monotonic()
         try:
-            return self.pool.call("glance.py", function, arguments)
+            return super().call(function, endpoint=self.service.url, sr_uuid=self.sr.uuid,
+                                extra_headers={"X-Auth-Token": self.service.token}, **arguments)
         except XenAPI.Failure as failure:
             return failure.details
         finally:
             assert time.monotonic() - begun_at < _CALL_LIMIT_S
 
     def download(self):
-        """Import the image; the uuids of the VDIs, leaf first, or None.  Of a chain that nobody knows yet nothing can be lost."""
-        uuids = [str(uuid.uuid4()) for _ in range(2)]
-        answer = self.call("download_vhd2", image_id=self.image.id, uuid_stack=json.dumps(uuids[::-1]))
+        """Import the image. Returns the uuids of the VDIs, leaf first, or None. A failed import can lose nothing."""
+        uuids = calls.make_uuids(2)
+        answer = self.call("download_vhd2", image_id=self.image.id, uuid_stack=uuids[::-1])
         return uuids if self._account("download", answer) else None
 
     def upload(self, uuids):
-        """Upload a chain; the image, or None.  The collection may have been done with it before: then it is no chain any more.
-        But nobody may change it from the moment that it is held.
+        """Upload a chain. Returns the image, or None.
+
+        The collection may have coalesced the chain before: then the call fails with StorageError. From the moment that the call
+        holds the chain, nobody may change it.
         """
         image = self.service.add_image(None)
-        answer = self.call("upload_vhd2", image_id=image.id, vdi_uuids=json.dumps(uuids))
+        answer = self.call("upload_vhd2", image_id=image.id, vdi_uuids=uuids)
         return image if self._account("upload", answer, "StorageError") else None
 
     def _account(self, what, answer, *allowed):
@@ -105,7 +110,7 @@ class RaceHost(object):
         return sibling
 
     def destroy(self, vdi_uuid):
-        """What VDI.destroy does."""
+        """Remove the VDI as VDI.destroy does."""
         if vdi_uuid:
             with self._sm_lock():
                 os.unlink(self.path(vdi_uuid))
@@ -126,16 +131,15 @@ class RaceHost(object):
 
 @pytest.fixture
 def race_host(tmp_path):
-    # The newest Python alone: who wins does not depend on it.
-    with ImageService() as service, Pool(python=conftest.DOM0_PYTHONS[-1][1]) as pool:
-        with open(pool.hosts[0].dom0.locate("/etc/dom0-plugins.conf"), "w") as settings:
-            settings.write("[transfer]\nreserve = 1\ncollection_wait = 5\nthreads = 1\nnice = 0\n")
+    # The newest Python alone: the outcome of a race does not depend on it.
+    with ImageService() as service, Pool(python=pythons.NEWEST) as pool:
+        calls.write_settings(pool.hosts[0], "[transfer]\nreserve = 1\ncollection_wait = 5\nthreads = 1\nnice = 0\n")
         yield RaceHost(pool, service, str(tmp_path))
 
 
 @pytest.fixture
 def collection(race_host):
-    """The other process; the test ends it, and learns what it did."""
+    """The process of the collection; the test ends it and reads its counts."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.security.collection_loop", race_host.pool.hosts[0].root, race_host.sr.uuid],
         cwd=conftest.CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
@@ -261,7 +265,7 @@ def test_imports_and_uploads_beside_a_collection(race_host, collection, tmp_path
     assert sorted(os.listdir(race_host.sr.path)) == sorted("%s.vhd" % leaf for leaf in kept), "what has no owner"
 
 
-# What is appended to sr_lock.py of the plug-ins under test, and what is lost then.
+# Code that is appended to sr_lock.py of the plug-ins under test, and the loss that follows.
 _UNLOCKED = {
     "publication": ("Lock.__enter__ = lambda self: self\n", "download"),
     "chains that are read": ("Stillness.__enter__ = lambda self: self\n", "upload"),

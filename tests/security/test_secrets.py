@@ -17,7 +17,8 @@ import uuid
 import pytest
 import XenAPI
 
-from tests import conftest
+from tests.calls import calls as plugin_calls
+from tests.calls import pythons
 from tests.contract import calls
 from tests.contract import test_calls
 from tests.harness.image_service.service import ImageService
@@ -34,7 +35,7 @@ Leak = collections.namedtuple("Leak", "place secret text")
 
 
 class WatchedHost(object):
-    """A host on which everything that leaves a plug-in is kept: `said` are (where, text)."""
+    """A host that records everything that leaves a plug-in: `said` has (place, text)."""
 
     def __init__(self, pool, service, directory):
         self.pool = pool
@@ -64,7 +65,7 @@ class WatchedHost(object):
         return [calls.SECRET, self.service.token, self._session._session.partition(":")[2]]
 
     def find_leaks(self):
-        """What was said that holds a secret.  The values of secret arguments may come back to who sent them."""
+        """Records that hold a secret. An answer may hold values of secret arguments: it goes to the caller that sent them."""
         values = [text for plugin, function in test_calls.ALL_CALLS for row in test_calls.TABLES[plugin][function].rows
                   if row.kind.secret for text in list_texts(test_calls.look_up(plugin, function, row.name)[0])]
         return [Leak(place, secret, text[:500]) for place, text in self.said
@@ -78,12 +79,12 @@ class WatchedHost(object):
             self.said.append(("answer", answer))
             return True
         except XenAPI.Failure as failure:
-            # A call that was killed has no words of its own.
+            # Of a killed call only XAPI speaks.
             self.said.extend(("error", text) for text in failure.details)
             return False
 
     def look(self):
-        """Add to what was said: the log, programs that were started, and everything that now lies in dom0."""
+        """Record the log, the programs that were started, and the content of every file in dom0."""
         self.said.extend(("log", line) for line in self.pool.hosts[0].syslog_lines() if not line.startswith("forkexecd:"))
         with open(self._record, encoding="utf-8", errors="replace") as record:
             self.said.extend(("program", line) for line in record.read().splitlines())
@@ -99,7 +100,7 @@ class WatchedHost(object):
             "extra_headers": json.dumps({"X-Auth-Token": token})}, **arguments))
 
     def run_transfers(self):
-        """An import and an upload, then some that fail on the way."""
+        """Run an import and an upload, then transfers that fail at several places."""
         token, uuids = self.service.token, [str(uuid.uuid4()) for _ in range(2)]
         stack = json.dumps([str(uuid.uuid4()) for _ in range(2)])
         assert self.transfer("download_vhd2", token, uuid_stack=json.dumps(uuids[::-1]))
@@ -110,13 +111,12 @@ class WatchedHost(object):
         assert not self.transfer("download_vhd2", token, uuid_stack=stack, endpoint=calls.ENDPOINT)
         assert not self.transfer("upload_vhd2", token, vdi_uuids=json.dumps(uuids), image_id=queued.id)
         for fault in ("staging.written:eio", "chain.relinked:eio", "publish.linked:enospc", "publish.linked:kill"):
-            self._dom0.plugin_environment["DOM0_FAULT"] = fault
-            assert not self.transfer("download_vhd2", token, uuid_stack=stack)
-            del self._dom0.plugin_environment["DOM0_FAULT"]
+            with plugin_calls.fault(self.pool.hosts[0], fault):
+                assert not self.transfer("download_vhd2", token, uuid_stack=stack)
         assert self.call("glance.py", "sweep", {"sr_uuid": self.sr_uuid})
 
     def run_table(self, plugin, function):
-        """The call with right values, and with each wrong one."""
+        """Make the call with right values, then with each wrong one."""
         right = {argument: self._place(value) for argument, value in test_calls.make_right(self, plugin, function).items()}
         self._call_in_both_forms(plugin, function, right)
         for row in test_calls.TABLES[plugin][function].rows:
@@ -137,7 +137,7 @@ class WatchedHost(object):
 
 
 def list_texts(value):
-    """The texts in plain data that are long enough to be found again."""
+    """The texts in plain data that are long enough to be searched for."""
     if isinstance(value, dict):
         return [text for item in value.values() for text in list_texts(item)]
     return [value] if isinstance(value, str) and len(value) >= _SHORTEST else []
@@ -145,13 +145,13 @@ def list_texts(value):
 
 @pytest.fixture
 def watched_host(tmp_path):
-    with ImageService() as service, Pool(python=conftest.DOM0_PYTHONS[-1][1]) as pool:
+    with ImageService() as service, Pool(python=pythons.NEWEST) as pool:
         yield WatchedHost(pool, service, str(tmp_path))
 
 
 @pytest.mark.parametrize("plugin, function", test_calls.ALL_CALLS)
 def test_what_may_hold_a_secret_is_declared_so(plugin, function):
-    """And its values in tests/contract/calls.py hold one that can be found again."""
+    """The argument is declared secret, and its values in tests/contract/calls.py hold a text that can be searched for."""
     for row in test_calls.TABLES[plugin][function].rows:
         assert row.kind.secret or not _SECRETIVE.search(row.name), row.name
         if row.kind.secret:
@@ -180,7 +180,7 @@ def test_no_secret_gets_out_of_transfers(watched_host):
     assert any(text.endswith("vhd-util") for text in programs) and "variable LC_ALL=C" in programs
 
 
-# A file of dom0_lib, a line of it, what it becomes, and where the secret is then.
+# A file of dom0_lib, one of its lines, the line that leaks, and the place where the secret then appears.
 _LEAKS = [
     ("web/http_client.py", "    place = connection.Url(url)\n    link =",
      "    place = connection.Url(url)\n    from dom0_lib import log; log.info('%s', headers)\n    link =", "log"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody can do who has a host's ssh key and an address of it: write files into /images/instance<label>/, no more.
+"""A thief with a host's ssh key and its address can write files into /images/instance<label>/, and nothing else.
 
 First word by word, in the shells that a dom0's root may have; then through real sshd, with the real ssh, scp, sftp and rsync.
 """
@@ -16,8 +16,8 @@ import pytest
 
 from dom0_lib.migration import arrival_gate
 from dom0_lib.migration import rsync
-from tests import conftest
 from tests import patience
+from tests.calls import pythons
 from tests.calls.migration import test_host_trust as trust
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
@@ -30,7 +30,7 @@ SERVER = "rsync --server "
 RECORDER = "#!/bin/sh\necho \"${0##*/} $*\"\n"
 TIMEOUT_S = patience.LIMIT_S
 
-# What the receiving rsync is started with when these senders ask: as 3.2.7 does, and as it was in 3.0.9 and 3.1.2.
+# The receiving rsync's command line as these senders request it: 3.2.7, then 3.0.9 and 3.1.2.
 ACCEPTED = [
     (SERVER + "-vlogDtpre.iLsfxCIvu" + END, [SERVER + "-vogtre.iLsfxCIvu" + END]),
     (SERVER + "-vlogDtpre.iLs" + END, [SERVER + "-vogtre.iLs" + END]),
@@ -42,7 +42,7 @@ ACCEPTED = [
      ["rm -f %s2.vhd %s15.vhd" % (DIRECTORY, DIRECTORY), SERVER
       + "-dISze.Lsf --compress-level=1 --log-format=X --timeout=90 --partial-dir=.dom0-plugins-partial" + END]),
 ]
-# Everything about it is right, but for what is put in its places.
+# A right request but for the values of its placeholders.
 RIGHT = SERVER + "-de.L" + END
 REFUSED = [
     None, "", " ", ";", "id", "sh", "/usr/lib/openssh/sftp-server", "internal-sftp", "scp -t /images", "rsync",
@@ -112,7 +112,7 @@ def test_what_is_refused(programs, shell):
         assert ask(shell, programs, request) == (1, [], "dom0-plugins: %s\n" % rsync.REFUSAL), request
 
 
-# A locale in which A lies between a and b, as in most: before bash 4.3 a range of letters was one of the locale.
+# A locale that sorts A between a and b, as most do: before bash 4.3 a range of letters followed the locale.
 MIXED_LETTERS = "escape_char /\nLC_COLLATE\norder_start forward\n%s\norder_end\nEND LC_COLLATE\n" % "\n".join(
     "<U%04X>" % code for small in range(ord("a"), ord("z") + 1) for code in (small, small - 32))
 
@@ -142,7 +142,7 @@ def test_a_range_of_letters_has_no_others_in_any_locale(programs, mixed_locale):
 # Through real sshd
 
 class Thief(object):
-    """Somebody on the source host who has its key, and knows no manners."""
+    """An attacker on the source host, with its key."""
 
     def __init__(self, pair):
         self.pair = pair
@@ -179,7 +179,7 @@ class Thief(object):
 
 @pytest.fixture(scope="module")
 def thief():
-    with trust.open_trusting_pair(conftest.DOM0_PYTHONS[-1][1], "Subsystem sftp internal-sftp") as pair:
+    with trust.open_trusting_pair(pythons.NEWEST, "Subsystem sftp internal-sftp") as pair:
         yield Thief(pair)
 
 
@@ -263,7 +263,7 @@ def test_what_is_accepted_reads_no_rules(tmp_path):
 
 
 def test_what_delete_is_refused_for(tmp_path):
-    """The rsync of every dom0 so far, 3.0.9 to 3.4.1, tells. The gate refuses --delete whatever newer ones do."""
+    """With --delete every dom0's rsync so far, 3.0.9 to 3.4.1, shows lines of a file. The gate refuses it for newer ones, too."""
     version = subprocess.run(["rsync", "--version"], stdout=subprocess.PIPE, check=True, universal_newlines=True,
                              timeout=TIMEOUT_S).stdout
     if tuple(map(int, re.search(r"version v?(\d+)\.(\d+)", version).groups())) >= (3, 5):
@@ -273,13 +273,13 @@ def test_what_delete_is_refused_for(tmp_path):
 
 @pytest.fixture
 def sent(thief, tmp_path):
-    """A directory to send; what has become of it there is removed."""
+    """A directory to send; its copy on the target is removed after the test."""
     yield tmp_path
     shutil.rmtree(thief.pair.target.dom0.locate("/images/instance" + LABEL), ignore_errors=True)
 
 
 def test_os_xenapi_sends(thief, sent):
-    """Its command, for what it sends: a directory of plain files."""
+    """The command line for a directory of plain files."""
     (sent / "0.vhd").write_bytes(b"leaf" * 100000)
     (sent / "1.vhd").write_bytes(b"base")
     shell = "ssh -o StrictHostKeyChecking=no"
@@ -298,7 +298,7 @@ def test_os_xenapi_sends(thief, sent):
 def test_no_link_and_no_device(thief, sent, name, make):
     make(str(sent / name))
     before = thief.look()
-    # The receiving rsync waits for the rest of what it does not take for a link.
+    # The receiving rsync does not take the entry for a link, and waits for the rest of a file.
     assert thief.rsync("-a", "--timeout=1", "%s/" % sent, thief.place + DIRECTORY).returncode != 0 or name == "fifo"
     found = thief.look()
     assert found[1] == before[1]
@@ -306,7 +306,7 @@ def test_no_link_and_no_device(thief, sent, name, make):
 
 
 def test_a_link_is_not_written_through(thief, sent):
-    """It is sent first, then a file by way of it."""
+    """The link is sent first, then a file through it."""
     os.symlink("/opt/harness", str(sent / "x"))
     thief.rsync("-a", "--timeout=1", "%s/" % sent, thief.place + DIRECTORY)
     (sent / "x").unlink()

@@ -4,7 +4,6 @@
 import base64
 import json
 import os
-import pickle
 import sys
 import uuid
 import zlib
@@ -12,6 +11,7 @@ import zlib
 import pytest
 import XenAPI
 
+from tests.calls import calls
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
@@ -31,9 +31,7 @@ def pool():
 
 
 def call_pickled(pool, plugin, function, *args, **kwargs):
-    """As os-xenapi's client on Python 2 calls: protocol 0 in, protocol 0 out."""
-    reply = pool.call(plugin, function, {"params": pickle.dumps({"args": args, "kwargs": kwargs}, 0).decode("ascii")})
-    return pickle.loads(reply.encode("ascii"), encoding="ascii")
+    return calls.decode_legacy(pool.call(plugin, function, calls.encode_legacy(kwargs, args)))
 
 
 def details_of(call, *arguments):
@@ -47,9 +45,7 @@ def test_version(pool):
 
 
 def test_extra_argument_of_the_client_is_no_hindrance(pool):
-    params = pickle.dumps({"args": (), "kwargs": {}}, 0).decode("ascii")
-    reply = pool.call("dom0_plugin_version.py", "get_version", {"params": params, "host_uuid": pool.hosts[0].uuid})
-    assert pickle.loads(reply.encode("ascii")) == "2.1"
+    assert calls.call_legacy(pool, "dom0_plugin_version.py", "get_version") == "2.1"
 
 
 def test_bandwidth(pool):

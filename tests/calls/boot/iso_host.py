@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host with an SR of ISOs, boot ISOs made by the machine's own tools, and what an independent reader finds in them."""
+"""A host with an SR of ISOs, boot ISOs made by the machine's own tools, and an independent reader of them."""
 
 import collections
 import contextlib
 import io
-import json
 import os
-import pickle
 import shutil
 import struct
 import subprocess
@@ -14,12 +12,14 @@ import uuid
 
 import pycdlib
 
-from tests.calls.images import transfer_cases
+from tests.calls import calls
+from tests.calls import sr_disks
+from tests.calls.scene import Scene
 from tests.harness.pool import Pool
 
 PLUGIN = "ipxe.py"
 ISOLINUX = "/usr/lib/ISOLINUX/isolinux.bin"
-KERNEL = transfer_cases.random_bytes(3, 300000)
+KERNEL = sr_disks.random_bytes(3, 300000)
 NETWORK = collections.OrderedDict([
     ("boot_menu_url", "http://boot.example.org/menu.ipxe?mac=${net0/mac}"), ("ip_address", "10.1.2.3"),
     ("netmask", "255.255.252.0"), ("gateway", "10.1.0.1"), ("dns", "10.1.0.2")])
@@ -32,14 +32,15 @@ TREE = {
 _TOOL_DEADLINE_S = 60
 
 
-class IsoHost(object):
+class IsoHost(Scene):
+
+    plugin = PLUGIN
 
     def __init__(self, pool):
-        self.pool = pool
-        self.sr = pool.srs[0]
+        super().__init__(pool)
         self.directory = os.path.join(self.sr.path, "iso")
         os.mkdir(self.directory)
-        transfer_cases.write_settings(pool.hosts[0], "[transfer]\nreserve = 1\n")
+        self.write_settings("[transfer]\nreserve = 1\n")
 
     def add(self, source):
         """A copy of an ISO in the SR: (uuid, path)."""
@@ -49,13 +50,12 @@ class IsoHost(object):
         return name, path
 
     def inject(self, name, is_legacy=True, **changes):
-        values = collections.OrderedDict([("sr_path", "/var/run/sr-mount/" + self.sr.uuid), ("vdi_uuid", name)])
+        values = collections.OrderedDict([("sr_path", calls.mount_path(self.sr)), ("vdi_uuid", name)])
         values.update(NETWORK, mkisofs_cmd="mkisofs")
         values.update(changes)
         if is_legacy:
-            params = pickle.dumps({"args": tuple(values.values()), "kwargs": {}}, protocol=0).decode("latin-1")
-            return transfer_cases.decode_legacy(self.pool.call(PLUGIN, "inject", {"params": params}))
-        return json.loads(self.pool.call(PLUGIN, "inject", transfer_cases.encode_plain(values)))
+            return calls.call_legacy(self.pool, PLUGIN, "inject", *values.values())
+        return self.ask("inject", **values)
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ BootEntry = collections.namedtuple("BootEntry", "is_bootable emulation sectors c
 
 
 def read_boot_entry(path):
-    """What firmware finds: by El Torito's own layout, sector 17 and the catalog it names."""
+    """The boot entry as firmware finds it: through the boot record in sector 17 and the catalog that it names."""
     with open(path, "rb") as source:
         source.seek(17 * 2048)
         record = source.read(2048)

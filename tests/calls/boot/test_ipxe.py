@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ipxe.py: network settings into real boot ISOs, read back by other programs; and ISOs that are not what they seem."""
+"""ipxe.py: network settings into real boot ISOs, read back by other programs; and damaged or hostile ISOs."""
 
 import os
 import random
@@ -14,10 +14,11 @@ import XenAPI
 
 from dom0_lib import errors
 from dom0_lib.boot import iso9660
-from tests import conftest
+from tests.calls import calls
 from tests.calls import plugin_memory
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.calls.boot import iso_host as isos
-from tests.calls.images import transfer_cases as cases
 
 INJECT = "inject"
 SECTOR = 2048
@@ -34,7 +35,7 @@ def any_host(dom0_python):
 
 @pytest.fixture(scope="module")
 def iso_host():
-    with isos.open_iso_host(conftest.DOM0_PYTHONS[0][1]) as host:
+    with isos.open_iso_host(pythons.OLDEST) as host:
         yield host
 
 
@@ -78,7 +79,7 @@ def test_inject(iso_host, made, kind, maker):
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, 1234, 4321)
     assert os.path.getsize(path) % SECTOR == 0
     assert not [entry for entry in os.listdir(iso_host.directory) if entry.startswith(".")]
-    # Again, with what we have made ourselves, and another network.
+    # Again, on our own result, with another network.
     iso_host.inject(name, mkisofs_cmd=maker, ip_address="10.1.2.4")
     assert b"set net0/ip 10.1.2.4\n" in isos.read_iso(path)["netcfg.ipxe"]
 
@@ -107,7 +108,7 @@ def test_links_are_left_out(iso_host, tmp_path):
 
 
 def test_a_large_image_in_little_memory(iso_host, tmp_path):
-    content = cases.random_bytes("large", 8 * MEBI) * 8
+    content = sr_disks.random_bytes("large", 8 * MEBI) * 8
     original = isos.make_iso(str(tmp_path), changes={"large": content})
     name, path = iso_host.add(original)
     with plugin_memory.watched(iso_host.pool.hosts[0]) as peak:
@@ -116,10 +117,10 @@ def test_a_large_image_in_little_memory(iso_host, tmp_path):
     assert 0 < peak.kib < 32 * 1024
 
 
-# What is refused. The image is what it was, byte by byte.
+# Refusals. The image is byte for byte as before.
 
 def expect_refusal(host, name, class_name, *parts, **changes):
-    with cases.unchanged(host.sr.path), cases.refused(INJECT, class_name, *parts):
+    with sr_disks.unchanged(host.sr.path), calls.refused(INJECT, class_name, *parts):
         host.inject(name, **changes)
 
 
@@ -159,7 +160,7 @@ def test_no_image(iso_host, made, tmp_path):
     assert os.path.islink(path)
     os.unlink(path)
     os.mkdir(path)
-    with cases.refused(INJECT, "StorageError", "plain file"):
+    with calls.refused(INJECT, "StorageError", "plain file"):
         iso_host.inject(name)
     os.rmdir(path)
 
@@ -169,7 +170,7 @@ def test_a_directory_outside_the_sr(iso_host, made, tmp_path):
     os.rename(iso_host.directory, str(tmp_path / "iso"))
     os.symlink(str(tmp_path / "iso"), iso_host.directory)
     try:
-        with cases.refused(INJECT, "StorageError", "iso"):
+        with calls.refused(INJECT, "StorageError", "iso"):
             iso_host.inject(name)
     finally:
         os.unlink(iso_host.directory)
@@ -270,7 +271,7 @@ def test_a_maze_of_continuations(iso_host, tmp_path):
 
 
 def test_a_damaged_image_is_never_a_defect(iso_host, made, tmp_path):
-    """Whatever is wrong with the bytes, the answer is about the image, in bounded time, and the reader does not fail itself."""
+    """Any damage ends in an error about the image, in bounded time, not in a failure of the reader."""
     generator = random.Random(9)
     for kind in ("rock ridge", "plain"):
         with open(made[kind], "rb") as source:
@@ -290,7 +291,7 @@ def test_a_damaged_image_is_never_a_defect(iso_host, made, tmp_path):
                     pass
 
 
-# What goes into the script.
+# The contents of the script.
 
 @pytest.mark.parametrize("argument, value", [
     ("boot_menu_url", "http://x/\nshell"), ("boot_menu_url", "http://x || shell"), ("ip_address", "10.1.2.3\nshell"),
@@ -314,15 +315,8 @@ def test_killed_or_full(iso_host, made, point, action):
     name, path = iso_host.add(made["rock ridge"])
     with open(path, "rb") as source:
         before = source.read()
-    environment = iso_host.pool.hosts[0].dom0.plugin_environment
-    environment["DOM0_FAULT"] = "%s:%s" % (point, action)
-    try:
-        details = None
-        iso_host.inject(name)
-    except XenAPI.Failure as failure:
-        details = failure.details
-    finally:
-        del environment["DOM0_FAULT"]
+    with iso_host.fault("%s:%s" % (point, action)):
+        details = iso_host.attempt(lambda: iso_host.inject(name))
     # A directory that cannot be cleaned up does not make a failure of a call that is done.
     assert (details is None) == (action == "enospc" and point in ("staging.cleaning", "staging.cleaned"))
     if point in NEW_AFTER:
@@ -337,7 +331,7 @@ def test_killed_or_full(iso_host, made, point, action):
 
 @pytest.mark.parametrize("how", ["signal", "task"])
 def test_ended_from_outside(iso_host, made, tmp_path, how):
-    """While mkisofs works: it ends, too, and the image is what it was."""
+    """While mkisofs works: mkisofs ends, too, and the image is as before."""
     pool = iso_host.pool
     name, _ = iso_host.add(made["rock ridge"])
     api = pool.login().xenapi
@@ -350,10 +344,10 @@ def test_ended_from_outside(iso_host, made, tmp_path, how):
             iso_host.inject(name, is_legacy=False, task=task)
         outcomes.append(caught.value.details[:2])
     try:
-        with cases.unchanged(iso_host.sr.path):
+        with sr_disks.unchanged(iso_host.sr.path):
             thread = threading.Thread(target=call)
             thread.start()
-            cases.wait_until(started.exists)
+            calls.wait_until(started.exists)
             if how == "signal":
                 for pid in pool.hosts[0].dom0.processes.running_pids():
                     os.kill(pid, signal.SIGTERM)

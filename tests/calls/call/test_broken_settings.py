@@ -8,8 +8,8 @@ import uuid
 import pytest
 import XenAPI
 
-from tests.calls import host_calls
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
 from tests.harness.pool import Pool
 from tests.unit import broken_settings
 
@@ -23,15 +23,15 @@ SOME_CALLS = [
 SHIPPED = "# Settings\n\n[policy]\n# calls that are refused\n#deny =\n"
 
 
-@pytest.fixture(scope="module", params=cases.ROTATION, ids=lambda python: python[0])
+@pytest.fixture(scope="module", params=pythons.ROTATION, ids=pythons.version_of)
 def pool(request):
-    with Pool(python=request.param[1], python36_locale=True) as pool:
+    with Pool(python=request.param, python36_locale=True) as pool:
         yield pool
 
 
 @pytest.fixture
 def path(pool):
-    path = pool.hosts[0].dom0.locate(cases.SETTINGS)
+    path = pool.hosts[0].dom0.locate(calls.SETTINGS)
     yield path
     if os.path.isdir(path):
         os.rmdir(path)
@@ -46,7 +46,7 @@ def examine(session, pool):
 
 
 def check_refused(pool, sentence):
-    with host_calls.refused("get_version", "PluginError") as messages:
+    with calls.refused("get_version", "PluginError") as messages:
         pool.call("dom0_plugin_version.py", "get_version")
     assert messages == [sentence]
     row = examine(pool.login(), pool)["settings"]
@@ -73,7 +73,7 @@ def test_something_else_in_the_place_of_the_file(pool, path, name):
 def test_every_other_call_is_refused(pool, path, plugin, function, arguments):
     with open(path, "w") as target:
         target.write("[polcy]\ndeny = *\n")
-    with host_calls.refused(function, "PluginError", "[polcy] is no section: [policy] is meant?"):
+    with calls.refused(function, "PluginError", "[polcy] is no section: [policy] is meant?"):
         pool.call(plugin, function, arguments)
 
 
@@ -98,7 +98,7 @@ def test_only_a_pool_administrator_is_told_more(pool, path, text):
         target.write(text)
     operator = pool.login(pool.operator_username, pool.operator_password)
     vm = pool.database.refs("VM")[0]
-    with host_calls.refused("doctor", "PluginError", "/etc/dom0-plugins.conf: "):
+    with calls.refused("doctor", "PluginError", "/etc/dom0-plugins.conf: "):
         operator.xenapi.VM.call_host_plugin(vm, "dom0_host.py", "doctor", {})
 
 
@@ -107,7 +107,7 @@ def test_without_an_answer_of_xapi_the_role_is_not_known(pool, path):
         target.write("[polcy]\n")
     pool.faults.fail("session.get_is_local_superuser", "INTERNAL_ERROR")
     pool.faults.fail("session.get_rbac_permissions", "INTERNAL_ERROR")
-    with host_calls.refused("doctor", "PluginError", "[polcy] is no section"):
+    with calls.refused("doctor", "PluginError", "[polcy] is no section"):
         examine(pool.login(), pool)
 
 
@@ -116,7 +116,7 @@ def test_a_call_of_any_kind_is_denied_by_its_name(pool, path, plugin, function, 
     pattern = "%s.%s" % (plugin[:-3], function)
     with open(path, "w") as target:
         target.write("[policy]\ndeny = agent.*, %s\n" % pattern)
-    with host_calls.refused(function, "Denied", "%s is denied by '%s'" % (pattern, pattern)):
+    with calls.refused(function, "Denied", "%s is denied by '%s'" % (pattern, pattern)):
         pool.call(plugin, function, arguments)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests import conftest
+from tests.calls import pythons
 
 DEADLINE_S = 60
 
@@ -23,7 +24,7 @@ def run(python, *arguments):
 def test_every_python_reads_what_this_one_writes(dom0_python, way, tmp_path):
     written = str(tmp_path / "pickles")
     run(dom0_python, "write", way, written)
-    readers = [path for _, path in conftest.DOM0_PYTHONS]
+    readers = pythons.ALL
     assert dom0_python in readers
     for reader in readers:
         arrived, _, all_values = run(reader, "read", way, written)

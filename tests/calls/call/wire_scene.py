@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host on which the examples of docs/WIRE.md are run: what each call needs is there before it."""
+"""The host on which the examples of docs/WIRE.md are run, prepared for each call."""
 
 import base64
 import contextlib
@@ -11,20 +11,20 @@ import tempfile
 import time
 import zlib
 
-from tests.calls import host_calls
+from tests.calls import calls
+from tests.calls import sr_disks
 from tests.calls.boot import iso_host
 from tests.calls.boot.kernel_host import KERNEL, MIB, KernelHost
-from tests.calls.devices.test_partition import DiskHost
+from tests.calls.devices.disk_host import DiskHost
 from tests.calls.guests.console_host import ConsoleHost
-from tests.calls.images import transfer_cases
-from tests.contract import calls
+from tests.contract import calls as contract_calls
 from tests.harness.guests.guests import Guest
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
 
-# What examples say in place of what the machine chose.
+# The name in the examples for the machine's own URL.
 GLANCE = "http://glance.example.org:9292"
-# Of a reply, what differs from call to call.
+# The parts of replies that differ from call to call, and the document's text for them.
 _VARIABLE = (
     (r'"python": "[0-9.]+", "release": "[0-9.]+"', '"python": "3.6.8", "release": "0.1.0"'),
     (r"(ssh-ed25519) AAAA[\w+/]+", r"\1 AAAA..."),
@@ -105,23 +105,23 @@ class Scene(object):
         return re.sub(pattern, lambda match: values[match.group()], text)
 
     def _write(self, path, data):
-        host_calls.write_file(self.pool.hosts[0], path, data)
+        calls.write_file(self.pool.hosts[0], path, data)
 
     def _add_program(self, name, output=""):
-        host_calls.write_program(self.pool.hosts[0], name, "cat <<'END'\n%s\nEND" % output if output else "exit 0")
+        calls.write_program(self.pool.hosts[0], name, "cat <<'END'\n%s\nEND" % output if output else "exit 0")
 
-    # What calls find. Each leaves what the next one needs.
+    # The state that each call needs; some calls need the result of the one before.
 
     def _prepare_dom0_host_prepare(self):
         self._write("/etc/modprobe.d/blacklist-bridge.conf", b"install bridge /bin/true\n")
 
     def _prepare_dom0_host_ssh_key(self):
         self._names["10.0.0.5"] = self.pool.hosts[0].ip
-        self._write("/etc/ssh/ssh_host_ed25519_key.pub", calls.PUBLIC_KEY.encode("ascii"))
+        self._write("/etc/ssh/ssh_host_ed25519_key.pub", contract_calls.PUBLIC_KEY.encode("ascii"))
 
     def _prepare_dom0_host_trust_keys(self):
         del self._names["10.0.0.5"]
-        self._names.update({"OTHER": self.pool.hosts[1].uuid, "AAAA...": calls.PUBLIC_KEY.split()[1]})
+        self._names.update({"OTHER": self.pool.hosts[1].uuid, "AAAA...": contract_calls.PUBLIC_KEY.split()[1]})
 
     def _prepare_dom0_host_doctor(self):
         self._names["10.0.0.5:22"] = self.pool.hosts[0].ip + ":9"
@@ -139,8 +139,8 @@ class Scene(object):
         self._console_host.write_log(7, b"x" * 2 * MIB)
 
     def _prepare_glance_download_vhd2(self):
-        uuids = transfer_cases.write_chain(self._directory, 2)
-        self._names["IMAGE"] = self.service.add_image(transfer_cases.pack(self._directory, uuids)).id
+        uuids = sr_disks.write_chain(self._directory, 2)
+        self._names["IMAGE"] = self.service.add_image(sr_disks.pack_vdis(self._directory, uuids)).id
 
     def _prepare_glance_upload_vhd2(self):
         self._names["IMAGE"] = self.service.add_image(container_format=None, disk_format=None).id
@@ -210,13 +210,13 @@ class Scene(object):
         self._stack.enter_context(Guest(self.pool.hosts[0].xenstore, 8, _answer))
 
     def _prepare_migration_transfer_vhd(self):
-        self._names.update({"VDI": transfer_cases.write_chain(self.sr.path)[0], "10.0.0.7": self.pool.hosts[0].ip})
+        self._names.update({"VDI": sr_disks.write_chain(self.sr.path)[0], "10.0.0.7": self.pool.hosts[0].ip})
 
     def _prepare_migration_move_vhds_into_sr(self):
         del self._names["10.0.0.7"]
 
     def _prepare_workarounds_safe_copy_vdis(self):
-        self._names["VDI"] = transfer_cases.write_chain(self.sr.path)[0]
+        self._names["VDI"] = sr_disks.write_chain(self.sr.path)[0]
 
     def _prepare_xenstore_read_record(self):
         store = self.pool.hosts[0].xenstore

@@ -1,110 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""partition_utils.py with the machine's own sfdisk, mkfs and mkswap, on files and on block devices; and what is never touched."""
+"""partition_utils.py with the machine's own sfdisk, mkfs and mkswap, on files and block devices; and disks that stay untouched."""
 
-import contextlib
-import glob
 import json
 import os
-import pickle
 import signal
 import stat
 import subprocess
 import threading
 import time
-import uuid
 
 import pytest
 import XenAPI
 
-from tests import conftest
 from tests import patience
-from tests.calls.images import transfer_cases as cases
-from tests.harness.pool import Pool
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls.devices.disk_host import DISK_BYTES, open_disk_host
 
-PLUGIN = "partition_utils.py"
-MIB = 1 << 20
-DISK_BYTES = 40 * MIB
 START = 2048
 DEADLINE_S = 60
-# What the machine may hand out; nodes of more than there are lead nowhere.
-LOOPS = 64
 LOOP_MAJOR = 7
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices")
-
-
-class DiskHost(object):
-    """A host with the machine's loop driver, and disks plugged into its dom0."""
-
-    def __init__(self, pool):
-        self.pool = pool
-        self.host = pool.hosts[0]
-        self.sr = pool.srs[0]
-        self.api = pool.login().xenapi
-        for name in ["loop-control"] + ["loop%d" % number for number in range(LOOPS)]:
-            os.symlink("/dev/" + name, self.locate(name))
-        os.symlink("/sys/block", self.host.dom0.locate("/sys/block"))
-
-    def locate(self, device):
-        return os.path.join(self.host.dom0.locate("/dev"), device)
-
-    def plug(self, size_bytes=DISK_BYTES, mode="RW", content=b""):
-        """(device, VBD): a new VDI as a file below /dev."""
-        name = str(uuid.uuid4())
-        with open(os.path.join(self.sr.path, name + ".raw"), "wb") as target:
-            target.write(content)
-            target.truncate(size_bytes)
-        self.sr.scan()
-        database = self.pool.database
-        vbd = self.api.VBD.create({
-            "VM": self.host.control_domain_ref, "VDI": database.ref_by_uuid("VDI", name), "userdevice": "autodetect",
-            "bootable": False, "mode": mode, "type": "Disk", "unpluggable": True, "empty": False, "other_config": {},
-            "qos_algorithm_type": "", "qos_algorithm_params": {}})
-        self.api.VBD.plug(vbd)
-        return database.get("VBD", vbd, "device"), vbd
-
-    def list_loops(self):
-        """What this host's files are behind."""
-        found = []
-        for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-            with contextlib.suppress(OSError):  # it has gone meanwhile
-                with open(path) as source:
-                    found += [line for line in source if line.startswith(self.pool.root)]
-        return found
-
-    def unplug_all(self):
-        """Whatever a test has made of the devices."""
-        for vbd in self.pool.database.refs("VBD"):
-            device = self.pool.database.get("VBD", vbd, "device")
-            if device:
-                self.remove(device)
-            self.pool.database.destroy("VBD", vbd)
-
-    def remove(self, device):
-        path = self.locate(device)
-        if os.path.isdir(path):
-            os.rmdir(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
-
-    def call(self, function, *positional, **arguments):
-        """The reply of a legacy call for positional arguments, of a plain one for named ones."""
-        if positional:
-            params = pickle.dumps({"args": positional, "kwargs": {}}, protocol=0).decode("latin-1")
-            return cases.decode_legacy(self.pool.call(PLUGIN, function, {"params": params}))
-        return json.loads(self.pool.call(PLUGIN, function, cases.encode_plain(arguments)))
-
-    def read(self, device):
-        with open(self.locate(device), "rb") as source:
-            return source.read()
-
-
-@contextlib.contextmanager
-def open_disk_host(python):
-    with Pool(python=python) as pool:
-        host = DiskHost(pool)
-        yield host
-        assert host.list_loops() == [], "a loop device is left"
 
 
 @pytest.fixture
@@ -116,7 +33,7 @@ def any_host(dom0_python):
 
 @pytest.fixture(scope="module")
 def oldest_host():
-    with open_disk_host(conftest.DOM0_PYTHONS[0][1]) as host:
+    with open_disk_host(pythons.OLDEST) as host:
         yield host
 
 
@@ -129,12 +46,12 @@ def disk_host(oldest_host):
 
 @pytest.fixture
 def block_device(disk_host):
-    """A device that is one, plugged: (its name, the loop device of the machine that it is)."""
+    """A plugged disk whose node is a real block device: (its name, the machine's loop device behind it)."""
     device, _ = disk_host.plug()
-    image = os.path.realpath(disk_host.locate(device))
+    image = os.path.realpath(disk_host.node(device))
     loop = run("losetup", "--find", "--show", image).strip()
-    os.unlink(disk_host.locate(device))
-    os.mknod(disk_host.locate(device), 0o600 | stat.S_IFBLK, os.makedev(LOOP_MAJOR, int(loop[len("/dev/loop"):])))
+    os.unlink(disk_host.node(device))
+    os.mknod(disk_host.node(device), 0o600 | stat.S_IFBLK, os.makedev(LOOP_MAJOR, int(loop[len("/dev/loop"):])))
     try:
         yield device, loop
     finally:
@@ -154,20 +71,20 @@ def list_partitions(path):
 
 
 def probe(path, start=START):
-    """{TYPE, LABEL, ...} of what is in the partition, by blkid."""
+    """{TYPE, LABEL, ...} of the partition's content, by blkid."""
     lines = run("blkid", "--probe", "--output", "export", "--offset", str(start * 512), path).splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 @pytest.mark.needs("sfdisk", "mkfs.ext3", "mkswap", "blkid", "e2fsck")
 def test_as_nova_does(any_host):
-    """The disk of a new guest, and what its kernel would find there."""
+    """The disk of a new guest is partitioned and formatted, and standard tools read the result."""
     for fs_type, label in (("ext3", "ephemeral"), ("swap", None)):
         device, _ = any_host.plug()
-        assert any_host.call("wait_for_dev", "/dev/" + device, 10) == "/dev/" + device
-        assert any_host.call("make_partition", device, "2048", "-") is None
-        assert any_host.call("mkfs", device, "1", fs_type, label) is None
-        path = any_host.locate(device)
+        assert any_host.ask("wait_for_dev", "/dev/" + device, 10) == "/dev/" + device
+        assert any_host.ask("make_partition", device, "2048", "-") is None
+        assert any_host.ask("mkfs", device, "1", fs_type, label) is None
+        path = any_host.node(device)
         assert list_partitions(path) == [(START, DISK_BYTES // 512 - START, "83")]
         found = probe(path)
         assert (found["TYPE"], found.get("LABEL")) == (fs_type, label)
@@ -178,8 +95,8 @@ def test_as_nova_does(any_host):
 @pytest.mark.needs("sfdisk", "mkfs.ext3", "blkid")
 def test_plain_form_on_a_block_device(disk_host, block_device):
     device, loop = block_device
-    disk_host.call("make_partition", dev=device, partition_start="2048")
-    disk_host.call("mkfs", dev=device, partnum="1", fs_type="ext3", fs_label="")
+    disk_host.ask("make_partition", dev=device, partition_start="2048")
+    disk_host.ask("mkfs", dev=device, partnum="1", fs_type="ext3", fs_label="")
     assert list_partitions(loop) == [(START, DISK_BYTES // 512 - START, "83")]
     assert probe(loop)["TYPE"] == "ext3" and "LABEL" not in probe(loop)
 
@@ -187,13 +104,13 @@ def test_plain_form_on_a_block_device(disk_host, block_device):
 @pytest.mark.needs("sfdisk", "mkfs.ext3", "e2fsck")
 def test_the_file_system_is_whole(disk_host, block_device):
     device, loop = block_device
-    disk_host.call("make_partition", device, "2048", "-")
-    disk_host.call("mkfs", device, "1", "ext3", "a label of 16 ch")
+    disk_host.ask("make_partition", device, "2048", "-")
+    disk_host.ask("mkfs", device, "1", "ext3", "a label of 16 ch")
     part = run("losetup", "--find", "--show", "--offset", str(START * 512), loop).strip()
     try:
         run("e2fsck", "-fn", part)
         assert "a label of 16 ch" in run("blkid", "-p", part)
-        # It fills the partition, and leaves what is before it alone.
+        # The file system fills the partition, and nothing before it has changed.
         blocks = [line for line in run("dumpe2fs", "-h", part).splitlines() if line.startswith("Block count")][0]
         assert int(blocks.split()[-1]) * 1024 == DISK_BYTES - START * 512
     finally:
@@ -203,13 +120,13 @@ def test_the_file_system_is_whole(disk_host, block_device):
 @pytest.mark.needs("sfdisk")
 def test_a_table_is_replaced(disk_host):
     device, _ = disk_host.plug()
-    subprocess.run(["/sbin/sfdisk", "--quiet", disk_host.locate(device)], input=b"label: gpt\n2048,4096\n8192,4096\n", check=True,
+    subprocess.run(["/sbin/sfdisk", "--quiet", disk_host.node(device)], input=b"label: gpt\n2048,4096\n8192,4096\n", check=True,
                    timeout=DEADLINE_S)
-    disk_host.call("make_partition", device, "2048", "-")
-    assert list_partitions(disk_host.locate(device)) == [(START, DISK_BYTES // 512 - START, "83")]
+    disk_host.ask("make_partition", device, "2048", "-")
+    assert list_partitions(disk_host.node(device)) == [(START, DISK_BYTES // 512 - START, "83")]
 
 
-# sfdisk of the hosts before util-linux 2.26: what it insists on, and what it makes.
+# sfdisk before util-linux 2.26, as on old hosts: it insists on these options.
 OLD_SFDISK = """#!/bin/sh
 case "$*" in *--version*) echo "sfdisk from util-linux %(version)s"; exit 0;; esac
 echo "$@" > %(log)s
@@ -226,9 +143,9 @@ def test_an_old_sfdisk(disk_host, tmp_path, version, needs_force):
     log = str(tmp_path / "log")
     device, _ = disk_host.plug()
     with disk_host.host.dom0.program("sfdisk", OLD_SFDISK % {"version": version, "log": log, "needs_force": needs_force}):
-        disk_host.call("make_partition", device, "2048", "-")
+        disk_host.ask("make_partition", device, "2048", "-")
     assert ("--force" in open(log).read()) == needs_force
-    assert list_partitions(disk_host.locate(device)) == [(START, DISK_BYTES // 512 - START, "83")]
+    assert list_partitions(disk_host.node(device)) == [(START, DISK_BYTES // 512 - START, "83")]
 
 
 @pytest.mark.parametrize("text, class_name, reason", [
@@ -238,62 +155,62 @@ def test_an_old_sfdisk(disk_host, tmp_path, version, needs_force):
 ], ids=["does nothing", "fails", "has no version"])
 def test_an_sfdisk_that_does_not_work(disk_host, text, class_name, reason):
     device, _ = disk_host.plug()
-    with disk_host.host.dom0.program("sfdisk", "#!/bin/sh\n%s\n" % text), cases.refused("make_partition", class_name, reason):
-        disk_host.call("make_partition", device, "2048", "-")
-    assert not any(disk_host.read(device))
+    with disk_host.host.dom0.program("sfdisk", "#!/bin/sh\n%s\n" % text), calls.refused("make_partition", class_name, reason):
+        disk_host.ask("make_partition", device, "2048", "-")
+    assert not any(disk_host.read_device(device))
 
 
 def test_an_mkfs_that_fails(disk_host):
-    """The loop device goes; the error says what failed."""
+    """The loop device is detached; the error names the failure."""
     device, _ = disk_host.plug()
-    disk_host.call("make_partition", device, "2048", "-")
-    before = disk_host.read(device)
+    disk_host.ask("make_partition", device, "2048", "-")
+    before = disk_host.read_device(device)
     failing = disk_host.host.dom0.program("mkfs.ext3", "#!/bin/sh\necho no room >&2\nexit 4\n")
-    with failing, cases.refused("mkfs", "CommandFailed", "no room"):
-        disk_host.call("mkfs", device, "1", "ext3", None)
-    assert disk_host.read(device) == before
+    with failing, calls.refused("mkfs", "CommandFailed", "no room"):
+        disk_host.ask("mkfs", device, "1", "ext3", None)
+    assert disk_host.read_device(device) == before
 
 
 def test_killed_while_formatting(disk_host, tmp_path):
     """The kernel lets go of the disk when the last process that has the loop device open has ended."""
     device, vbd = disk_host.plug()
-    disk_host.call("make_partition", device, "2048", "-")
+    disk_host.ask("make_partition", device, "2048", "-")
     started = tmp_path / "started"
     text = "#!/bin/sh\nfor last; do :; done\nexec 9<>$last; touch %s; exec sleep 60\n" % started
     with disk_host.host.dom0.program("mkfs.ext3", text):
         for number in (signal.SIGTERM, signal.SIGKILL):
             thread = threading.Thread(target=attempt, args=(disk_host, device))
             thread.start()
-            cases.wait_until(started.exists)
+            calls.wait_until(started.exists)
             assert len(disk_host.list_loops()) == 1
             for pid in disk_host.host.dom0.processes.running_pids():
                 (os.kill if number == signal.SIGTERM else os.killpg)(pid, number)
             thread.join(DEADLINE_S)
-            cases.wait_until(lambda: not disk_host.list_loops())
+            calls.wait_until(lambda: not disk_host.list_loops())
             started.unlink()
     disk_host.api.VBD.unplug(vbd)
 
 
 def attempt(host, device):
     with pytest.raises(XenAPI.Failure) as caught:
-        host.call("mkfs", device, "1", "ext3", None)
+        host.ask("mkfs", device, "1", "ext3", None)
     assert "signal: SIG" in caught.value.details[1]
 
 
 def test_cancelled_while_formatting(disk_host, tmp_path):
     device, vbd = disk_host.plug()
-    disk_host.call("make_partition", device, "2048", "-")
+    disk_host.ask("make_partition", device, "2048", "-")
     task, started = disk_host.api.task.create("mkfs", ""), tmp_path / "started"
     outcomes = []
 
     def call():
         with pytest.raises(XenAPI.Failure) as caught:
-            disk_host.call("mkfs", dev=device, partnum="1", fs_type="ext3", task=task)
+            disk_host.ask("mkfs", dev=device, partnum="1", fs_type="ext3", task=task)
         outcomes.append(caught.value.details)
     with disk_host.host.dom0.program("mkfs.ext3", "#!/bin/sh\ntouch %s; exec sleep 60\n" % started):
         thread = threading.Thread(target=call)
         thread.start()
-        cases.wait_until(started.exists)
+        calls.wait_until(started.exists)
         disk_host.api.task.cancel(task)
         thread.join(DEADLINE_S)
     assert outcomes == [["TASK_CANCELLED", task]]
@@ -301,17 +218,17 @@ def test_cancelled_while_formatting(disk_host, tmp_path):
     disk_host.api.VBD.unplug(vbd)
 
 
-# What is refused.
+# Refusals
 
 @pytest.mark.parametrize("case", ["not plugged", "another's", "read-only", "unplugged", "into a guest"])
 def test_a_disk_that_nobody_plugged(disk_host, case):
     if case == "not plugged":
         device = "xvdz"
-        with open(disk_host.locate(device), "wb") as target:
+        with open(disk_host.node(device), "wb") as target:
             target.truncate(DISK_BYTES)
     elif case == "another's":
         device = "sda"
-        os.symlink(disk_host.plug()[0], disk_host.locate(device))
+        os.symlink(disk_host.plug()[0], disk_host.node(device))
     else:
         device, vbd = disk_host.plug(mode="RO" if case == "read-only" else "RW")
         if case == "unplugged":
@@ -319,26 +236,26 @@ def test_a_disk_that_nobody_plugged(disk_host, case):
         elif case == "into a guest":
             disk_host.pool.database.update("VBD", vbd, VM=disk_host.pool.add_vm("guest"))
     for function, rest in (("make_partition", ("2048", "-")), ("mkfs", ("1", "ext3", None))):
-        with cases.refused(function, "StorageError", device, "plugged into dom0 for writing"):
-            disk_host.call(function, device, *rest)
-    if os.path.exists(disk_host.locate(device)):
-        assert not any(disk_host.read(device))
+        with calls.refused(function, "StorageError", device, "plugged into dom0 for writing"):
+            disk_host.ask(function, device, *rest)
+    if os.path.exists(disk_host.node(device)):
+        assert not any(disk_host.read_device(device))
         disk_host.remove(device)
 
 
 @pytest.mark.needs("mkfs.ext3")
 def test_a_mounted_disk(disk_host, block_device, tmp_path):
-    """Of all of dom0's disks: whatever XAPI may say, what is mounted is not touched."""
+    """A mounted disk is not touched, even if XAPI says that it is plugged for writing."""
     device, loop = block_device
     run("mkfs.ext3", "-q", "-F", loop)
     # Read-only, so that nobody else writes between the two looks.
     run("mount", "-o", "ro", loop, str(tmp_path))
     try:
-        before = disk_host.read(device)
+        before = disk_host.read_device(device)
         for function, rest in (("make_partition", ("2048", "-")), ("mkfs", ("1", "ext3", None))):
-            with cases.refused(function, "StorageError", device, "in use"):
-                disk_host.call(function, device, *rest)
-        assert disk_host.read(device) == before
+            with calls.refused(function, "StorageError", device, "in use"):
+                disk_host.ask(function, device, *rest)
+        assert disk_host.read_device(device) == before
     finally:
         run("umount", str(tmp_path))
 
@@ -346,15 +263,15 @@ def test_a_mounted_disk(disk_host, block_device, tmp_path):
 def test_no_disk_at_all(disk_host):
     for kind in ("absent", "directory", "fifo", "character"):
         device, _ = disk_host.plug()
-        path = disk_host.locate(device)
+        path = disk_host.node(device)
         os.unlink(path)
         if kind == "directory":
             os.mkdir(path)
         elif kind != "absent":
             os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFCHR), os.makedev(1, 3))
         for function, rest in (("make_partition", ("2048", "-")), ("mkfs", ("1", "ext3", None))):
-            with cases.refused(function, "StorageError", device):
-                disk_host.call(function, device, *rest)
+            with calls.refused(function, "StorageError", device):
+                disk_host.ask(function, device, *rest)
 
 
 TABLE = bytes(446) + b"\0\0\0\0\x83\0\0\0" + (2048).to_bytes(4, "little") + (79872).to_bytes(4, "little") + bytes(48) + b"\x55\xaa"
@@ -368,25 +285,25 @@ TABLE = bytes(446) + b"\0\0\0\0\x83\0\0\0" + (2048).to_bytes(4, "little") + (798
 ], ids=["empty", "no signature", "a sector too long", "out of all bounds", "at the table itself"])
 def test_a_table_that_lies(disk_host, content, reason):
     device, _ = disk_host.plug(content=content)
-    with cases.refused("mkfs", "StorageError", reason):
-        disk_host.call("mkfs", device, "1", "ext3", None)
-    assert disk_host.read(device).rstrip(b"\0") == content.rstrip(b"\0")
+    with calls.refused("mkfs", "StorageError", reason):
+        disk_host.ask("mkfs", device, "1", "ext3", None)
+    assert disk_host.read_device(device).rstrip(b"\0") == content.rstrip(b"\0")
 
 
 def test_a_disk_too_small(disk_host):
     device, _ = disk_host.plug(size_bytes=START * 512)
-    with cases.refused("make_partition", "ArgumentError", "partition_start", "2048 sectors"):
-        disk_host.call("make_partition", device, "2048", "-")
-    with cases.refused("mkfs", "ArgumentError", "fs_label", "15"):
-        disk_host.call("mkfs", device, "1", "swap", "x" * 16)
+    with calls.refused("make_partition", "ArgumentError", "partition_start", "2048 sectors"):
+        disk_host.ask("make_partition", device, "2048", "-")
+    with calls.refused("mkfs", "ArgumentError", "fs_label", "15"):
+        disk_host.ask("mkfs", device, "1", "swap", "x" * 16)
 
 
 def test_waiting_for_a_device(disk_host):
     started = time.monotonic()
-    assert disk_host.call("wait_for_dev", "/dev/sm/backend/x/y", 1) == ""
+    assert disk_host.ask("wait_for_dev", "/dev/sm/backend/x/y", 1) == ""
     assert 1 <= time.monotonic() - started < patience.LIMIT_S
-    assert disk_host.call("wait_for_dev", dev_path="/dev/null-of-dom0", max_seconds="0") == ""
-    path = disk_host.locate("sm/backend/x/y")
+    assert disk_host.ask("wait_for_dev", dev_path="/dev/null-of-dom0", max_seconds="0") == ""
+    path = disk_host.node("sm/backend/x/y")
     os.makedirs(os.path.dirname(path))
     threading.Timer(0.3, lambda: open(path, "w").close()).start()
-    assert disk_host.call("wait_for_dev", dev_path="/dev/sm/backend/x/y") == "/dev/sm/backend/x/y"
+    assert disk_host.ask("wait_for_dev", dev_path="/dev/sm/backend/x/y") == "/dev/sm/backend/x/y"

@@ -6,13 +6,14 @@ import subprocess
 
 import pytest
 
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.migration import migrations
 from tests.harness.dom0.ssh_daemon import SshDaemon
 from tests.harness.pool import Pool
 
 # One of each family of hosts, as while a pool is upgraded.
-PYTHONS = ([path for _, path in cases.ROTATION] * 3)[:3]
+PYTHONS = (pythons.ROTATION * 3)[:3]
 SETTINGS = migrations.SETTINGS + "[migration]\nhost_keys = strict\n"
 # 127.0.0.1 would be every host's own.
 _FIRST_IP = "127.0.0.61"
@@ -30,7 +31,7 @@ def open_pool(pythons, ip=_FIRST_IP):
         pytest.skip("not applicable: %s" % error)
     with pool, contextlib.ExitStack() as stack:
         for host in pool.hosts:
-            cases.write_settings(host, SETTINGS)
+            calls.write_settings(host, SETTINGS)
             host.dom0.open_namespace()
             run_on(host, "echo install bridge /bin/true > /etc/modprobe.d/blacklist-bridge.conf")
         daemons = [stack.enter_context(SshDaemon(host)) for host in pool.hosts]

@@ -2,15 +2,15 @@
 """dom0_host.py doctor on a host that is broken in one way after another: it names what is broken, and changes nothing."""
 
 import contextlib
-import json
 import os
 
 import pytest
 
-from tests import conftest
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.fitness import installed_pool
 from tests.calls.guests import console_host
-from tests.calls.images import transfer_cases as cases
+from tests.calls.scene import Scene
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
 
@@ -19,23 +19,23 @@ NAMES = ["xapi", "python", "settings", "sr", "free space", "images", "boot guest
          "console logs", "rsync", "ssh", "sshd", "trust", "clock", "versions"]
 
 
-class Ward(object):
+class Ward(Scene):
     """Two hosts that are prepared and trust each other; the second, which is not the coordinator, is the one that is examined."""
 
-    def __init__(self, pool, daemons):
-        self.pool, self.daemon = pool, daemons[1]
-        self.host, self.sr = pool.hosts[1], pool.srs[1]
-        keys = json.dumps({host.uuid: json.loads(self.call("ssh_key", number)) for number, host in enumerate(pool.hosts)})
-        for number in range(2):
-            self.call("prepare", number, console_log="true")
-            self.call("trust_keys", number, keys=keys)
+    plugin = PLUGIN
 
-    def call(self, function, number=1, **arguments):
-        return self.pool.call(PLUGIN, function, arguments, host=number)
+    def __init__(self, pool, daemons):
+        super().__init__(pool, number=1)
+        self.daemon = daemons[1]
+        both = [Scene(pool, plugin=PLUGIN), self]
+        keys = {scene.host.uuid: scene.ask("ssh_key") for scene in both}
+        for scene in both:
+            scene.call("prepare", console_log="true")
+            scene.call("trust_keys", keys=keys)
 
     def examine(self, **arguments):
         """{check: its row}, in order"""
-        rows = json.loads(self.call("doctor", **arguments))
+        rows = self.ask("doctor", **arguments)
         for row in rows:
             assert set(row) == {"check", "ok", "found", "problem", "fix"}
             assert row["found"] and not row["problem"] and not row["fix"] if row["ok"] else row["problem"] and row["fix"]
@@ -77,7 +77,7 @@ class Ward(object):
 
 @pytest.fixture(scope="module")
 def ward():
-    with installed_pool.open_pool([conftest.DOM0_PYTHONS[0][1], conftest.DOM0_PYTHONS[-1][1]], ip="127.0.0.71") as (pool, daemons):
+    with installed_pool.open_pool([pythons.OLDEST, pythons.NEWEST], ip="127.0.0.71") as (pool, daemons):
         yield Ward(pool, daemons)
 
 
@@ -119,9 +119,9 @@ def _instead(path, command):
 
 @contextlib.contextmanager
 def _settings(ward, old, new):
-    cases.write_settings(ward.host, installed_pool.SETTINGS.replace(old, new))
+    calls.write_settings(ward.host, installed_pool.SETTINGS.replace(old, new))
     yield
-    cases.write_settings(ward.host, installed_pool.SETTINGS)
+    calls.write_settings(ward.host, installed_pool.SETTINGS)
 
 
 @contextlib.contextmanager

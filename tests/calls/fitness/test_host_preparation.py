@@ -12,13 +12,14 @@ import uuid
 import pytest
 import XenAPI
 
-from tests import conftest
 from tests import fault_points
-from tests.calls import host_calls
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.calls.boot import kernel_host
 from tests.calls.guests import console_host
-from tests.calls.images import transfer_cases as cases
 from tests.calls.migration import migrations
+from tests.calls.scene import Scene
 from tests.harness.pool import Pool
 
 PLUGIN = "dom0_host.py"
@@ -29,7 +30,6 @@ LIFTED = "blacklist-bridge.conf.lifted-by-dom0-plugins"
 RULE = b"install bridge /bin/true\n"
 ALL = {"bridge": "true", "console_log": "true"}
 STEPS = [IMAGES, BOOT_GUEST, "bridge", "console log"]
-NEWEST = conftest.DOM0_PYTHONS[-1][1]
 
 
 def call(pool, function="prepare", **arguments):
@@ -69,23 +69,20 @@ def read_host(pool):
     return found
 
 
-class Bare(object):
+class Bare(Scene):
     """A host as it is installed, which tests break in ways of their own."""
 
-    def __init__(self, pool):
-        self.pool = pool
-        self.host = pool.hosts[0]
-        self.sr = pool.srs[0]
-        self.images = "%s/dom0-plugins-%s/images" % (self.sr.path, self.host.uuid)
+    plugin = PLUGIN
 
-    def locate(self, path):
-        return self.host.dom0.locate(path)
+    def __init__(self, pool):
+        super().__init__(pool)
+        self.images = "%s/dom0-plugins-%s/images" % (self.sr.path, self.host.uuid)
 
     def target(self, path):
         return os.path.realpath(self.locate(path))
 
     def write_blacklist(self, data=RULE):
-        host_calls.write_file(self.host, BLACKLIST, data)
+        calls.write_file(self.host, BLACKLIST, data)
 
     def list_modprobe(self):
         return sorted(os.listdir(self.locate(MODPROBE)))
@@ -123,7 +120,7 @@ class Bare(object):
 
 @pytest.fixture(scope="module")
 def bare_pool():
-    with Pool(python=NEWEST, is_prepared=False) as pool:
+    with Pool(python=pythons.NEWEST, is_prepared=False) as pool:
         yield pool
 
 
@@ -181,7 +178,7 @@ def check_kernel(pool):
     host = kernel_host.KernelHost(pool)
     vdi_uuid, ref = host.add_disk()
     host.copy(ref)
-    assert host.read(vdi_uuid) == kernel_host.KERNEL
+    assert host.read_kernel(vdi_uuid) == kernel_host.KERNEL
     host.call("remove_kernel_ramdisk", kernel_file="/boot/guest/" + vdi_uuid)
     assert os.listdir(host.directory) == []
 
@@ -189,13 +186,13 @@ def check_kernel(pool):
 def check_migration(pool):
     """A guest that is resized on its host comes through /images."""
     pair = migrations.Pair(pool, None)
-    cases.write_settings(pool.hosts[0], migrations.SETTINGS)
+    calls.write_settings(pool.hosts[0], migrations.SETTINGS)
     uuids, digest = pair.write_guest(2)
     label = migrations.make_label()
     pair.transfer_chain(label, uuids)
-    stack = [str(uuid.uuid4()) for _ in uuids]
+    stack = calls.make_uuids(len(uuids))
     pair.receive(label, stack)
-    assert migrations.digest_of(pool.srs[0], stack[0]) == digest
+    assert sr_disks.guest_digest(pool.srs[0].path, stack[0]) == digest
     assert os.listdir(pool.hosts[0].dom0.locate(IMAGES)) == []
 
 
@@ -239,7 +236,7 @@ def test_a_directory_of_another_file_system(bare):
 def test_what_stands_in_the_way(bare, kind, words):
     located = bare.locate(IMAGES)
     if kind == "file":
-        host_calls.write_file(bare.host, IMAGES, b"kept")
+        calls.write_file(bare.host, IMAGES, b"kept")
     else:
         detached = "/var/run/sr-mount/%s/dom0-plugins-%s/images" % (uuid.uuid4(), bare.host.uuid)
         targets = {"link to nothing": "/nowhere", "link to a file": bare.locate("/etc/xapi.conf"),
@@ -275,8 +272,7 @@ def test_a_server_that_is_away(bare):
     assert os.path.isdir(bare.locate(IMAGES))
 
 
-@pytest.mark.parametrize("python", [path for _, path in host_calls.TWO_PYTHONS],
-                         ids=[version for version, _ in host_calls.TWO_PYTHONS])
+@pytest.mark.parametrize("python", pythons.EDGES, ids=pythons.version_of)
 def test_a_name_of_another_encoding(python):
     with Pool(python=python, is_prepared=False) as pool:
         os.symlink(b"/nowhere/\xe4", pool.hosts[0].dom0.locate(IMAGES))
@@ -303,7 +299,7 @@ def test_an_sr_without_files_is_passed_over(bare):
             assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done" and os.listdir(other.path) == []
         step = find(call(bare.pool), IMAGES)
         assert step["outcome"] == "problem" and "no file based SR" in step["detail"] and "lvm" in step["detail"]
-        with host_calls.refused("prepare", "ArgumentError", "sr_uuid", "lvm"):
+        with calls.refused("prepare", "ArgumentError", "sr_uuid", "lvm"):
             call(bare.pool, sr_uuid=bare.sr.uuid)
     finally:
         os.rename(bare.sr.path + ".away", bare.sr.path)
@@ -329,7 +325,7 @@ def test_several_that_would_do(bare):
         step = find(call(bare.pool, sr_uuid=bare.sr.uuid), IMAGES)
         assert step["outcome"] == "problem" and "not in that SR" in step["detail"]
         assert outcomes(call(bare.pool, "undo_prepare"))[IMAGES] == "done"
-    with host_calls.refused("prepare", "ArgumentError", "sr_uuid", bare.sr.uuid):
+    with calls.refused("prepare", "ArgumentError", "sr_uuid", bare.sr.uuid):
         call(bare.pool, sr_uuid=str(uuid.uuid4()))
     assert not os.path.lexists(bare.locate(IMAGES))
 
@@ -379,11 +375,11 @@ def test_an_sr_that_has_gone(bare):
 def test_killed_half_way(bare, point, number):
     if point == "directory.removed":
         call(bare.pool)
-    with host_calls.fault(bare.pool, "%s:kill:%d" % (point, number)), pytest.raises(XenAPI.Failure, match="SIGKILL"):
+    with bare.fault("%s:kill:%d" % (point, number)), pytest.raises(XenAPI.Failure, match="SIGKILL"):
         call(bare.pool, "undo_prepare" if point == "directory.removed" else "prepare")
     assert set(outcomes(call(bare.pool)).values()) <= {"done", "already"}
     assert os.path.isdir(bare.locate(IMAGES)) and os.path.isdir(bare.locate(BOOT_GUEST))
-    with host_calls.fault(bare.pool, "%s:kill:%d" % (point, number)), contextlib.suppress(XenAPI.Failure):
+    with bare.fault("%s:kill:%d" % (point, number)), contextlib.suppress(XenAPI.Failure):
         call(bare.pool, "undo_prepare")
     assert set(outcomes(call(bare.pool, "undo_prepare")).values()) <= {"done", "already"}
     assert os.listdir(bare.sr.path) == [] and not os.path.lexists(bare.locate(IMAGES))
@@ -393,7 +389,7 @@ def test_killed_half_way(bare, point, number):
 def test_undone_after_it_was_killed(bare, point):
     if point == "directory.removed":
         call(bare.pool)
-    with host_calls.fault(bare.pool, point + ":kill"), pytest.raises(XenAPI.Failure, match="SIGKILL"):
+    with bare.fault(point + ":kill"), pytest.raises(XenAPI.Failure, match="SIGKILL"):
         call(bare.pool, "undo_prepare" if point == "directory.removed" else "prepare")
     assert "problem" not in outcomes(call(bare.pool, "undo_prepare")).values()
     assert os.listdir(bare.sr.path) == [] and not os.path.lexists(bare.locate(IMAGES))
@@ -401,7 +397,7 @@ def test_undone_after_it_was_killed(bare, point):
 
 @pytest.mark.parametrize("point", ["directory.made", "directory.linked"])
 def test_an_error_of_the_disk_is_a_problem_of_its_step(bare, point):
-    with host_calls.fault(bare.pool, point + ":enospc"):
+    with bare.fault(point + ":enospc"):
         steps = call(bare.pool)
     assert outcomes(steps) == {IMAGES: "problem", BOOT_GUEST: "done"} and "space" in find(steps, IMAGES)["detail"]
     assert set(outcomes(call(bare.pool)).values()) <= {"done", "already"}
@@ -411,7 +407,7 @@ def test_an_error_of_the_disk_is_a_problem_of_its_step(bare, point):
 
 def test_a_blacklist_that_an_update_has_brought_back(bare):
     bare.write_blacklist()
-    host_calls.write_file(bare.host, MODPROBE + "/other.conf", b"# not ours")
+    calls.write_file(bare.host, MODPROBE + "/other.conf", b"# not ours")
     assert outcomes(call(bare.pool, bridge="true"))["bridge"] == "done"
     assert bare.list_modprobe() == [LIFTED, "other.conf"]
     for function, expected in (("prepare", LIFTED), ("undo_prepare", "blacklist-bridge.conf")):
@@ -441,7 +437,7 @@ def test_a_host_that_has_come_to_need_the_bridge(bare):
     """Its management network would be gone at the next boot."""
     bare.write_blacklist()
     call(bare.pool, bridge="true")
-    path = host_calls.write_file(bare.host, "/etc/xensource/network.conf", b"bridge\n")
+    path = calls.write_file(bare.host, "/etc/xensource/network.conf", b"bridge\n")
     try:
         step = find(call(bare.pool, "undo_prepare"), "bridge")
         assert step["outcome"] == "problem" and "network.conf" in step["detail"] and bare.list_modprobe() == [LIFTED]
@@ -467,7 +463,7 @@ def test_what_modprobe_reads(bare):
 
 def test_what_else_logs_consoles(bare):
     """Somebody else's file is named, and the other steps are done."""
-    host_calls.write_file(bare.host, console_host.CRONTAB, b"# ours alone\n")
+    calls.write_file(bare.host, console_host.CRONTAB, b"# ours alone\n")
     try:
         steps = call(bare.pool, console_log="true")
         assert outcomes(steps) == {IMAGES: "done", BOOT_GUEST: "done", "console log": "problem"}

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 
+from tests.calls.scene import Scene
 from tests.harness.xapi.schema import NULL_REF
 
 PLUGIN = "dom0_host.py"
@@ -71,16 +72,16 @@ class Writer(object):
         return int(self._process.communicate(timeout=DEADLINE_S)[0])
 
 
-class ConsoleHost(object):
+class ConsoleHost(Scene):
+
+    plugin = PLUGIN
 
     def __init__(self, pool, number=0):
-        self.pool = pool
-        self.number = number
-        self.host = pool.hosts[number]
+        super().__init__(pool, number)
         self.session = pool.login()
 
     def run(self, call):
-        """What a function of dom0_lib.guests.console_logging returns, or raises RuntimeError of its error's last line."""
+        """The result of a function of dom0_lib.guests.console_logging. Raises RuntimeError with the last line of its error."""
         dom0 = self.host.dom0
         environment = dict(dom0.environment, PYTHONPATH=dom0.plugin_dir, PYTHONDONTWRITEBYTECODE="1")
         done = subprocess.run([dom0.python, "-B", "-c", _CALL % call], env=environment, stdin=subprocess.DEVNULL,
@@ -96,15 +97,15 @@ class ConsoleHost(object):
         return self.run("turn_off(%r)" % self.session._session)
 
     def tend(self):
-        return json.loads(self.pool.call(PLUGIN, "tend_console_logs", host=self.number))
+        return self.ask("tend_console_logs")
 
     def cut(self):
-        return json.loads(self.pool.call(PLUGIN, "cut_console_logs", host=self.number))["cut"]
+        return self.ask("cut_console_logs")["cut"]
 
     # Guests
 
     def start(self, domid, vm_ref=None, **fields):
-        """A guest begins as this domain. Returns its reference."""
+        """Start a guest as this domain. Returns its reference."""
         if vm_ref is None:
             return self.pool.add_vm("guest %d" % domid, host=self.number, domid=domid, **fields)
         self.host.xenstore.introduce(domid, "guest")
@@ -112,7 +113,7 @@ class ConsoleHost(object):
         return vm_ref
 
     def end(self, vm_ref):
-        """Its domain ends."""
+        """End the guest's domain."""
         self.host.xenstore.release(self.pool.database.get("VM", vm_ref, "domid"))
         self.pool.database.update("VM", vm_ref, power_state="Halted", resident_on=NULL_REF, domid=-1)
 
@@ -121,7 +122,7 @@ class ConsoleHost(object):
         return self.pool.add_vm("stopped", power_state="Halted", other_config=other_config)
 
     def get_claim(self, vm_ref):
-        """(last_dom_id, last_dom_of), None for what there is not."""
+        """(last_dom_id, last_dom_of), None for a missing one."""
         other_config = self.pool.database.get("VM", vm_ref, "other_config")
         return other_config.get("last_dom_id"), other_config.get("last_dom_of")
 
@@ -130,13 +131,6 @@ class ConsoleHost(object):
         return "/".join([self.host.uuid, boot_id, self.pool.database.get("VM", vm_ref, "uuid")])
 
     # Files
-
-    def locate(self, dom0_path):
-        return self.host.dom0.locate(dom0_path)
-
-    def read(self, dom0_path):
-        with open(self.locate(dom0_path), "rb") as source:
-            return source.read()
 
     def locate_log(self, domid):
         return self.locate("%s/console.%s" % (DIRECTORY, domid))
@@ -170,5 +164,5 @@ class ConsoleHost(object):
             open(self.locate(STATE), "w").close()
 
     def let_time_pass(self):
-        """XAPI was asked long ago."""
+        """Make the last question to XAPI an hour old."""
         os.utime(self.locate(STATE), (time.time() - HOUR_S,) * 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""agent.py against guests' agents, on every xenstored: what a guest is asked, and what nova reads of its answer."""
+"""agent.py against guests' agents, on every xenstored: the requests that a guest gets, and its answers as nova reads them."""
 
 import base64
 import contextlib
@@ -12,9 +12,10 @@ import uuid
 import pytest
 
 from tests import patience
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.guests import agent_cases as cases
 from tests.calls.guests.agent_cases import Site
-from tests.calls.images import transfer_cases
 from tests.harness.guests import guests
 from tests.harness.guests.guest_agent import Agent
 from tests.harness.pool import Pool
@@ -42,16 +43,16 @@ def every_site(find_site, dom0_python, xenstored_kind):
     return find_site(dom0_python, xenstored_kind)
 
 
-@pytest.fixture(params=cases.ENDS, ids=lambda python: python[0])
+@pytest.fixture(params=pythons.EDGES, ids=pythons.version_of)
 def site(find_site, request, xenstored_kind):
     """On the oldest and the newest Python."""
-    return find_site(request.param[1], xenstored_kind)
+    return find_site(request.param, xenstored_kind)
 
 
-@pytest.fixture(params=cases.ENDS, ids=lambda python: python[0])
+@pytest.fixture(params=pythons.EDGES, ids=pythons.version_of)
 def stand_in_site(find_site, request):
     """The same, where xenstored does not matter."""
-    return find_site(request.param[1], "stand-in")
+    return find_site(request.param, "stand-in")
 
 
 # The password, with the test as nova
@@ -60,7 +61,7 @@ PRIME = 162259276829213363391578010288127
 
 
 def encrypt_as_nova(text, shared):
-    """What nova's SimpleDH.encrypt makes of text; openssl used MD5 by itself in its days."""
+    """Text as nova's SimpleDH.encrypt encrypts it; openssl's default digest was MD5 at that time."""
     command = ["openssl", "aes-128-cbc", "-A", "-a", "-pass", "pass:%d" % shared, "-nosalt", "-md", "md5"]
     done = subprocess.run(command, input=text.encode("utf-8"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True,
                           timeout=OPENSSL_DEADLINE_S)
@@ -307,9 +308,9 @@ def test_a_guest_that_reboots(site, keeps_records):
         guest.end(keeps_records)
     with site.new_guest(end) as guest:
         call = site.start("resetnetwork", guest.domid, timeout_s=patience.ENDLESS_S)
-        transfer_cases.wait_until(lambda: guest.requests)
+        calls.wait_until(lambda: guest.requests)
         if keeps_records:
-            transfer_cases.wait_until(lambda: site.list_records(guest.domid) == [])
+            calls.wait_until(lambda: site.list_records(guest.domid) == [])
             with site.store.client() as dom0:
                 dom0.rm(b"/local/domain/%d" % guest.domid)
         call.join()

@@ -13,9 +13,10 @@ import time
 import pytest
 
 from tests import patience
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.guests import agent_cases as cases
 from tests.calls.guests.agent_cases import Site
-from tests.calls.images import transfer_cases
 from tests.harness.guests import guests
 from tests.harness.pool import Pool
 
@@ -34,29 +35,29 @@ SETTLED_S = 0.5
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@pytest.fixture(params=cases.ENDS, ids=lambda python: python[0])
+@pytest.fixture(params=pythons.EDGES, ids=pythons.version_of)
 def own_site(request, xenstored_kind):
     """A host of the test's own, on the oldest and the newest Python."""
-    with Pool(python=request.param[1], xenstore=xenstored_kind) as pool:
+    with Pool(python=request.param, xenstore=xenstored_kind) as pool:
         yield Site(pool)
 
 
 @pytest.fixture
 def newest_site(xenstored_kind):
-    """A host of the test's own, for what is no matter of Python."""
-    with Pool(python=cases.ENDS[-1][1], xenstore=xenstored_kind) as pool:
+    """A host of the test's own, for tests that do not depend on Python."""
+    with Pool(python=pythons.NEWEST, xenstore=xenstored_kind) as pool:
         yield Site(pool)
 
 
 @pytest.fixture
 def stand_in_site():
-    """The same, for what is no matter of xenstored either."""
-    with Pool(python=cases.ENDS[-1][1]) as pool:
+    """The same, for tests that do not depend on xenstored either."""
+    with Pool(python=pythons.NEWEST) as pool:
         yield Site(pool)
 
 
 def wait_asked(guest):
-    transfer_cases.wait_until(lambda: guest.requests)
+    calls.wait_until(lambda: guest.requests)
     time.sleep(SETTLED_S)
 
 
@@ -209,7 +210,7 @@ def test_a_guest_that_changes_all_that_is_next_to_a_request(newest_site):
             changing = executor.submit(change)
             call = newest_site.start("version", guest.domid, timeout_s=20).join()
             stopping.append(True)
-            changing.result(cases.CALL_LIMIT_S)
+            changing.result(cases.SLACK_S)
         assert call.reply or call.failure[2] == "RetryableError"
         assert call.took_s < 2 + cases.SLACK_S
 
@@ -244,9 +245,9 @@ def test_after_a_kill_the_same_id_can_be_used_again(newest_site):
 
 # Much at once
 
-@pytest.mark.parametrize("python", cases.ENDS, ids=lambda python: python[0])
+@pytest.mark.parametrize("python", pythons.EDGES, ids=pythons.version_of)
 def test_a_wait_costs_no_processor_time(python):
-    with Pool(python=python[1]) as pool:
+    with Pool(python=python) as pool:
         site = Site(pool)
         with site.new_guest(guests.keep_silent) as guest:
             call = site.start("version", guest.domid, timeout_s=patience.ENDLESS_S)
@@ -263,7 +264,7 @@ def test_many_guests_answer_at_once(newest_site):
 
     def wait_for_all(guest, request_id, data):
         waiting.append(guest)
-        transfer_cases.wait_until(lambda: len(waiting) == CROWD, CROWD_LIMIT_S)
+        calls.wait_until(lambda: len(waiting) == CROWD, CROWD_LIMIT_S)
         guest.agent.version = "of %d" % guest.domid
         guests.answer(guest, request_id, data)
     with contextlib.ExitStack() as stack:

@@ -16,13 +16,14 @@ import zlib
 import pytest
 
 from tests import conftest
-from tests.calls import host_calls
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls.guests.console_host import (
+    BOOT_ID, CRONTAB, DIRECTORY, HOUR_S, RECORD, STATE, UNIT, VALUE, WANTED, ConsoleHost, Writer)
 from tests.harness import fixtures
 from tests.harness.guests import xenstored
 from tests.harness.guests.xenstore_client import Refused
 from tests.harness.pool import Pool
-from tests.calls.guests.console_host import (
-    BOOT_ID, CRONTAB, DIRECTORY, HOUR_S, RECORD, STATE, UNIT, VALUE, WANTED, ConsoleHost, Writer)
 
 MIB = 1 << 20
 READ_BYTES = 102400
@@ -43,7 +44,7 @@ def any_host(dom0_python):
 @pytest.fixture
 def console_host():
     """On the oldest dom0 Python, with logging on and a boot since."""
-    with Pool(python=conftest.DOM0_PYTHONS[0][1], hosts=2) as pool:
+    with Pool(python=pythons.OLDEST, hosts=2) as pool:
         host = ConsoleHost(pool)
         host.turn_on()
         host.boot()
@@ -91,7 +92,7 @@ def test_on_and_off(any_host):
     for path in (CRONTAB, UNIT, WANTED, STATE, DIRECTORY):
         assert not os.path.lexists(host.locate(path))
     for call, name in ((host.tend, "tend_console_logs"), (host.cut, "cut_console_logs")):
-        with host_calls.refused(name, "PluginError", "not on here", "console_log=true"):
+        with calls.refused(name, "PluginError", "not on here", "console_log=true"):
             call()
     assert host.turn_off() == []
 
@@ -117,7 +118,7 @@ def test_on_again_while_off_is_not_finished(console_host):
 def test_what_is_somebody_elses(console_host, path):
     host = console_host
     host.turn_off()
-    host_calls.write_file(host.host, path, b"* * * * * root true\n")
+    calls.write_file(host.host, path, b"* * * * * root true\n")
     with pytest.raises(RuntimeError, match="PluginError: %s is not ours" % path):
         host.turn_on()
     assert host.turn_off() == []
@@ -139,7 +140,7 @@ def test_a_record_that_is_somebody_elses(console_host):
 def test_what_has_gone_or_is_of_another_release_is_made_anew(console_host):
     host = console_host
     wanted = host.read(UNIT)
-    host_calls.write_file(host.host, UNIT, wanted.replace(b"TimeoutStartSec=30", b"TimeoutStartSec=60"))
+    calls.write_file(host.host, UNIT, wanted.replace(b"TimeoutStartSec=30", b"TimeoutStartSec=60"))
     os.unlink(host.locate(WANTED))
     with host.host.xenstore.client() as client:
         client.rm(RECORD)
@@ -256,7 +257,7 @@ def mounted(directory, kind):
 
 
 def check_lines(data, end=None):
-    """`data` is the last lines up to number `end`, nothing missing and nothing double; without it, up to whatever line."""
+    """`data` must be the last lines up to number `end`, none missing and none double; without `end`, up to any line."""
     if end is None:
         data = data[:data.rindex(b"\n") + 1]  # half a line may have come
         end = int(data[-LINE_BYTES:]) + 1
@@ -265,7 +266,7 @@ def check_lines(data, end=None):
 
 
 def check_end(path, end):
-    """A log is short now, and its end is the end of what was written. Returns its size."""
+    """The log must be short now and end with the writer's last line. Returns its size."""
     status = os.stat(path)
     assert status.st_blocks * 512 <= MIB + 64 * 1024
     with open(path, "rb") as source:
@@ -289,7 +290,7 @@ def flood(host, **options):
         while cuts < 6:
             cuts += len(host.cut())
             if os.path.exists(path) and os.stat(path).st_size > MIB:
-                # Who reads meanwhile sees lines without a gap.
+                # A reader meanwhile sees lines without a gap.
                 data = read_end(host, 7)
                 assert len(data) == READ_BYTES
                 check_lines(data)
@@ -316,14 +317,14 @@ def test_on_every_python(any_host):
 
 
 def test_a_writer_with_an_offset_of_its_own(console_host):
-    """QEMU does not append: if a log became shorter, there would be a hole before what it writes next."""
+    """QEMU does not append: if the log became shorter, there would be a hole before QEMU's next line."""
     path, lines = flood(console_host, appends=False)
     check_end(path, lines)
 
 
 @NEEDS_ROOT
 def test_where_no_holes_can_be_made(console_host):
-    """Written in pieces: what comes in the moment between is the one thing that may be lost there."""
+    """The log is written in pieces: only lines that come between two pieces may be lost."""
     host = console_host
     with mounted(host.locate(DIRECTORY), "ramfs"):
         path = host.locate_log(7)
@@ -342,7 +343,7 @@ def test_what_is_cut_and_what_is_not(console_host):
         host.start(domid)
     host.write_log(5, b"x" * MIB)
     host.write_log(6, b"x" * MIB + b"y" * KEPT_BYTES)
-    secret = host_calls.write_file(host.host, "/var/log/secret", b"s" * 2 * MIB)
+    secret = calls.write_file(host.host, "/var/log/secret", b"s" * 2 * MIB)
     os.symlink(secret, host.locate_log(7))
     os.mkfifo(host.locate_log(8))
     for domid in (7, 8):
@@ -365,7 +366,7 @@ def test_two_calls_do_not_overlap(console_host):
     fd = os.open(console_host.locate(DIRECTORY), os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        with host_calls.refused("cut_console_logs", "RetryableError", "another call", DIRECTORY):
+        with calls.refused("cut_console_logs", "RetryableError", "another call", DIRECTORY):
             console_host.cut()
     finally:
         os.close(fd)
@@ -432,7 +433,7 @@ def test_xapi_that_dies(console_host):
     vm = host.start(5)
     host.write_log(5, b"x" * 2 * MIB)
     host.pool.faults.fail("VM.add_to_other_config", "INTERNAL_ERROR", "x")
-    with host_calls.refused("tend_console_logs", "PluginError", "last_dom_id", "INTERNAL_ERROR"):
+    with calls.refused("tend_console_logs", "PluginError", "last_dom_id", "INTERNAL_ERROR"):
         host.tend()
     assert os.stat(host.locate_log(5)).st_blocks * 512 < MIB
     assert host.get_claim(vm)[0] is None
@@ -484,7 +485,7 @@ def test_logs_of_the_boot_before_go_once(console_host):
     host.start(5)
     host.write_log(5, b"yesterday")
     host.pool.faults.fail("VM.get_all_records_where", "INTERNAL_ERROR", "x")
-    with host_calls.refused("tend_console_logs", "PluginError", "INTERNAL_ERROR"):
+    with calls.refused("tend_console_logs", "PluginError", "INTERNAL_ERROR"):
         host.tend()
     assert host.read(DIRECTORY + "/console.5") == b""
     host.write_log(5, b"today")
@@ -519,7 +520,7 @@ def test_claims_without_a_mark(console_host):
 
 
 def test_copies_of_a_vm(console_host):
-    """other_config goes with a copy, and what it claims is the original's log."""
+    """A copy of a VM has the original's other_config, and with it a claim to the original's log."""
     host = console_host
     vm = host.start(5)
     host.tend()
@@ -583,11 +584,11 @@ def test_a_host_without_its_files(console_host):
     host = console_host
     os.unlink(host.locate(BOOT_ID))
     host.let_time_pass()
-    with host_calls.refused("tend_console_logs", "PluginError", BOOT_ID):
+    with calls.refused("tend_console_logs", "PluginError", BOOT_ID):
         host.tend()
     host.host.xenstore.stop()
     try:
-        with host_calls.refused("tend_console_logs", "RetryableError", "xenstored"):
+        with calls.refused("tend_console_logs", "RetryableError", "xenstored"):
             host.tend()
         assert host.cut() == []
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""xenstore.py on dom0 Pythons and with every xenstored: what callers get whatever guests write."""
+"""xenstore.py on dom0 Pythons and with every xenstored: callers get a readable reply for anything that guests write."""
 
 import json
 import os
@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from tests.calls import host_calls
+from tests.calls import calls
+from tests.calls.scene import Scene
 from tests.conftest import DOM0_PYTHONS
 from tests.harness import fixtures
 from tests.harness.guests import xenstored
@@ -24,7 +25,7 @@ DEADLINE_S = 60
 MEMORY_LIMIT_MIB = 64
 FEW = 3
 
-# What a guest wrote: what a caller reads in its JSON.
+# A guest's text: the value that a caller reads in the JSON reply.
 JSON_TEXTS = [
     b'{"returncode": "0", "message": "ok"}', b"4", b"-1.5e3", b'"text"', b"true", b"null", b"[]", b'{"a": [1, {"b": null}]}',
     b' \t{"a":\n 1} \n', b'"\\u0000\\u001b\\ud800"', '"caf\xe9 \u20ac \U0001f600"'.encode("utf-8"),
@@ -54,17 +55,19 @@ def site(request):
         yield pool, pool.hosts[0].xenstore
 
 
-class Guest(object):
+class Guest(Scene):
     """A running guest, as callers of the plug-in name it."""
 
+    plugin = PLUGIN
+
     def __init__(self, pool, store):
-        self.pool = pool
+        super().__init__(pool)
         self.store = store
         self.ref = pool.add_vm("guest")
         self.domid = pool.database.get("VM", self.ref, "domid")
 
     def text(self, function, **arguments):
-        return self.pool.call(PLUGIN, function, dict(arguments, dom_id=str(self.domid), host_uuid=self.pool.hosts[0].uuid))
+        return super().call(function, dom_id=str(self.domid), host_uuid=self.host.uuid, **arguments)
 
     def call(self, function, **arguments):
         return json.loads(self.text(function, **arguments))
@@ -93,7 +96,7 @@ def guest(site):
 
 
 def read_with_python2(texts):
-    """What Python 2's json makes of them, as JSON."""
+    """The values that Python 2's json reads in these texts, as JSON."""
     program = "import json, sys; print(json.dumps([json.loads(text) for text in json.load(sys.stdin)]))"
     done = subprocess.run([PYTHONS["2.7"], "-c", program], input=json.dumps(texts).encode("ascii"), stdout=subprocess.PIPE,
                           check=True, timeout=DEADLINE_S)
@@ -101,7 +104,7 @@ def read_with_python2(texts):
 
 
 def make_expected():
-    """[(value, what its reply means)]."""
+    """[(value, the value in its reply)]."""
     expected = [(value, json.loads(value.decode("utf-8"))) for value in JSON_TEXTS]
     return expected + [(value, value.decode("utf-8") if text is None else text) for value, text in OTHER_TEXTS.items()]
 
@@ -121,7 +124,7 @@ def test_whatever_a_guest_writes_can_be_read(guest):
 
 
 def test_json_stays_as_it_stands(guest):
-    """But what XML cannot carry is escaped."""
+    """Characters that XML cannot carry are escaped."""
     guest.write({"data/%d" % number: value for number, value in enumerate(JSON_TEXTS)})
     for number, value in enumerate(guest.choose(JSON_TEXTS)):
         text = value.decode("utf-8").replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
@@ -131,9 +134,9 @@ def test_json_stays_as_it_stands(guest):
 def test_a_record_that_is_not_there(guest):
     assert guest.text("read_record", path="vm-data/nothing", ignore_missing_path="True") == '"None"'
     for flag in ({"ignore_missing_path": "False"}, {}):
-        with host_calls.refused("read_record", "PluginError", "ENOENT", "/local/domain/%d/vm-data/nothing" % guest.domid):
+        with calls.refused("read_record", "PluginError", "ENOENT", "/local/domain/%d/vm-data/nothing" % guest.domid):
             guest.text("read_record", path="vm-data/nothing", **flag)
-    with host_calls.refused("list_records", "PluginError", "ENOENT"):
+    with calls.refused("list_records", "PluginError", "ENOENT"):
         guest.text("list_records", path="vm-data/nothing")
 
 
@@ -171,21 +174,21 @@ def test_other_guests_are_out_of_reach(guest):
     for arguments in ({"path": path}, {"path": "/local/domain/%d/name" % other.domid}, {"path": "data/../../%d" % other.domid},
                       {"path": "name", "dom_id": "%d/../%d" % (guest.domid, other.domid)}):
         for function, more in (("read_record", {}), ("write_record", {"value": "x"}), ("delete_record", {}), ("list_records", {})):
-            with host_calls.refused(function, "ArgumentError"):
+            with calls.refused(function, "ArgumentError"):
                 guest.pool.call(PLUGIN, function, dict({"dom_id": str(guest.domid)}, **dict(arguments, **more)))
     assert other.read("name") == b"guest"
     guest.store.release(other.domid)
 
 
 def test_the_domain_itself_cannot_be_removed(guest):
-    with host_calls.refused("delete_record", "ArgumentError", "path"):
+    with calls.refused("delete_record", "ArgumentError", "path"):
         guest.text("delete_record", path="")
     assert guest.read("name") == b"guest"
 
 
 def test_a_domain_that_is_not_there(guest):
     missing = {"dom_id": "4711", "path": "vm-data/x"}
-    with host_calls.refused("write_record", "PluginError", "there is no domain 4711"):
+    with calls.refused("write_record", "PluginError", "there is no domain 4711"):
         guest.pool.call(PLUGIN, "write_record", dict(missing, value="x"))
     with guest.store.client() as client, pytest.raises(Refused):
         client.read(b"/local/domain/4711")
@@ -194,16 +197,16 @@ def test_a_domain_that_is_not_there(guest):
 
 
 def test_what_is_too_long(guest):
-    with host_calls.refused("write_record", "ArgumentError", "2048"):
+    with calls.refused("write_record", "ArgumentError", "2048"):
         guest.text("write_record", path="vm-data/x", value="\xe9" * 1025)
-    with host_calls.refused("write_record", "PluginError", "4096"):
+    with calls.refused("write_record", "PluginError", "4096"):
         guest.text("write_record", path="/".join(["vm-data"] + ["x" * 202] * 10), value="x" * 2048)
     with pytest.raises(Refused):
         guest.read("vm-data/x")
 
 
 def test_a_guest_that_has_used_its_quota(guest):
-    """It fills what it may have: it can be listed, read, written to and cleaned up all the same."""
+    """A guest that fills its quota can still be listed, read, written to and cleaned up."""
     count = 0
     with guest.store.guest(guest.domid) as client, pytest.raises(Refused):
         while count < 2000:
@@ -220,7 +223,7 @@ def test_too_much_to_list(guest):
     with guest.store.client() as client:
         for number in range(100):
             client.write(path + b"/%d" % number, b"\x01" * 2000)
-        with host_calls.refused("list_records", "PluginError", "1 MiB", "vm-data"):
+        with calls.refused("list_records", "PluginError", "1 MiB", "vm-data"):
             guest.text("list_records", path="vm-data")
 
 
@@ -275,7 +278,7 @@ def test_the_daemon_is_not_there(site):
     pool, store = site
     store.stop()
     try:
-        with host_calls.refused("read_record", "RetryableError", "xenstored"):
+        with calls.refused("read_record", "RetryableError", "xenstored"):
             pool.call(PLUGIN, "read_record", {"dom_id": "1", "path": "name"})
     finally:
         store.start()

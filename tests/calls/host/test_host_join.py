@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""host_join on every dom0 Python: a host joins, and the VM that runs nova-compute on it is started again whatever happens."""
+"""host_join on every dom0 Python: a host joins, and the VM that runs nova-compute on it is started again in every case."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ import threading
 import pytest
 import XenAPI
 
-from tests.calls import host_calls
-from tests.calls.host_calls import refused
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls.calls import refused
 from tests.harness.pool import Pool
 
 PLUGIN, FUNCTION = "xenhost.py", "host_join"
@@ -35,7 +35,7 @@ class Site(object):
         arguments = dict({
             "compute_uuid": self.vm_uuid, "url": self.other.url, "user": "root", "password": HOST_PASSWORD, "force": "false",
             "master_addr": self.master.hosts[0].address, "master_user": "root", "master_pass": MASTER_PASSWORD}, **changes)
-        return host_calls.call_json(self.master, PLUGIN, FUNCTION, **arguments)
+        return calls.call_json(self.master, PLUGIN, FUNCTION, **arguments)
 
     def state_in(self, pool):
         """power_state of the VM in a pool's database; None where it is unknown."""
@@ -64,9 +64,9 @@ def make_site(python):
         yield Site(master, other)
 
 
-@pytest.fixture(params=host_calls.TWO_PYTHONS, ids=lambda python: python[0])
+@pytest.fixture(params=pythons.EDGES, ids=pythons.version_of)
 def site(request):
-    with make_site(request.param[1]) as site:
+    with make_site(request.param) as site:
         yield site
 
 
@@ -164,7 +164,7 @@ def end_by_signal(site, message):
             failures.append(failure.details)
     thread = threading.Thread(target=join)
     thread.start()
-    cases.wait_until(lambda: site.other.faults.calls[message])
+    calls.wait_until(lambda: site.other.faults.calls[message])
     assert site.state_in(site.other) == "Halted"
     for pid in site.master.hosts[0].dom0.processes.running_pids():
         os.kill(pid, signal.SIGTERM)
@@ -177,7 +177,7 @@ def end_by_signal(site, message):
 
 @pytest.mark.parametrize("message", ["pool.join", "VM.start"])
 def test_a_signal(site, message):
-    """Also one that comes while the VM is started again: what is to be done whatever happens is begun once more."""
+    """A signal that comes while the VM is started again, too: the plug-in begins that step once more."""
     assert end_by_signal(site, message) == "Running"
 
 
@@ -233,11 +233,11 @@ def test_https(site, tmp_path):
     address, _, port = site.other.hosts[0].address.partition(":")
     door = TlsDoor((address, int(port)), tmp_path)
     try:
-        host_calls.write_file(site.master.hosts[0], cases.SETTINGS, b"[tls]\nverify_hosts = yes\n")
+        calls.write_file(site.master.hosts[0], calls.SETTINGS, b"[tls]\nverify_hosts = yes\n")
         with refused(FUNCTION, "PluginError", "host_join cannot log in to https://", "is not trusted"):
             site.join(url=door.url)
         assert site.other.faults.calls["session.login_with_password"] == 0
-        host_calls.write_file(site.master.hosts[0], cases.SETTINGS, b"")
+        calls.write_file(site.master.hosts[0], calls.SETTINGS, b"")
         assert site.join(url=door.url) is None
     finally:
         door.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""xenhost on every dom0 Python: what a host is and has, whether it takes guests, and its power."""
+"""xenhost on every dom0 Python: data of a host, whether it takes guests, and its power."""
 
 import json
 import os
@@ -11,12 +11,12 @@ import struct
 import pytest
 import XenAPI
 
-from tests.calls import host_calls
-from tests.calls.host_calls import call_json, call_legacy, refused
+from tests.calls import calls
+from tests.calls.calls import call_json, call_legacy, refused
 from tests.harness.pool import Pool
 
 PLUGIN = "xenhost.py"
-# What OpenStack's client takes the line apart with.
+# The pattern with which OpenStack's client reads the line.
 UPTIME = re.compile(r"\s*(\S+)\s+up\s+(.+),\s+(.+)\s+users?,\s+load average:\s+(.+)")
 LSPCI = "Slot:\t00:01.0\nClass:\t0200\nVendor:\t8086\nDevice:\t10fb\nDriver:\tpciback\nModule:\tixgbe\n\n"
 
@@ -67,7 +67,7 @@ def test_each_host_tells_of_itself(pool):
 @pytest.mark.parametrize("function, arguments", [
     ("host_data", {}), ("set_host_enabled", {"enabled": "false"}), ("host_reboot", {}), ("host_shutdown", {})])
 def test_another_hosts_uuid_is_refused(pool, function, arguments):
-    """What a caller wants done to another host must not be done to this one."""
+    """A call for another host must not act on this one."""
     with refused(function, "ArgumentError", "'host_uuid'", pool.hosts[0].uuid):
         pool.call(PLUGIN, function, dict(arguments, host_uuid=pool.hosts[1].uuid))
     assert is_enabled(pool, 0) and is_enabled(pool, 1)
@@ -192,10 +192,10 @@ def test_host_calls_need_a_pool_administrator(pool):
     (86400 * 33 + 3600 * 12 + 60 * 59, 3, "33 days, 12:59")])
 def test_uptime(pool, seconds, users, up):
     host = pool.hosts[0]
-    host_calls.write_file(host, "/proc/uptime", b"%d.37 1234.5\n" % seconds)
-    host_calls.write_file(host, "/proc/loadavg", b"0.20 0.18 1.05 1/123 4567\n")
+    calls.write_file(host, "/proc/uptime", b"%d.37 1234.5\n" % seconds)
+    calls.write_file(host, "/proc/loadavg", b"0.20 0.18 1.05 1/123 4567\n")
     records = [struct.pack("<h382x", kind) for kind in [2, 1, 8] + [7] * users]
-    host_calls.write_file(host, "/var/run/utmp", b"".join(records) + b"\x07\x00")
+    calls.write_file(host, "/var/run/utmp", b"".join(records) + b"\x07\x00")
     reply = call_json(pool, PLUGIN, "host_uptime")
     assert list(reply) == ["uptime"]
     time_of_day, uptime, count, load = UPTIME.match(reply["uptime"]).groups()
@@ -214,7 +214,7 @@ def test_stored_settings(pool):
     assert data["zone"] == "caf\xe9" and data["host_hostname"] == "h0"
     call_json(pool, PLUGIN, "set_config", params='{"key": "zone", "value": null}')
     assert call_json(pool, PLUGIN, "get_config", params='{"key": "zone"}') == "None"
-    host_calls.write_file(pool.hosts[0], "/usr/etc/xenhost.conf", b"damaged")
+    calls.write_file(pool.hosts[0], "/usr/etc/xenhost.conf", b"damaged")
     with refused("get_config", "PluginError", "/usr/etc/xenhost.conf is damaged"):
         call_json(pool, PLUGIN, "get_config", params='{"key": "zone"}')
     assert call_json(pool, PLUGIN, "host_data")["host_hostname"] == "h0"
@@ -234,7 +234,7 @@ def test_garbage_collection(pool):
 
 def test_pci_devices(pool):
     host = pool.hosts[0]
-    program = host_calls.write_program(host, "lspci", 'printf "%%s" "$*" > %s/tmp/lspci-arguments\nprintf "%%b" \'%s\'' % (
+    program = calls.write_program(host, "lspci", 'printf "%%s" "$*" > %s/tmp/lspci-arguments\nprintf "%%b" \'%s\'' % (
         host.root, LSPCI.replace("\t", "\\t").replace("\n", "\\n")))
     try:
         assert call_legacy(pool, PLUGIN, "get_pci_device_details") == LSPCI

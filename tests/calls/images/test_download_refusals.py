@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever an image service, an image or a caller does wrong: the right error, and an SR that is byte for byte as before.
+"""Faults of an image service, an image or a caller end in the right error, and the SR is byte for byte as before.
 
-A case is a function that arranges it and returns the arguments of the call.  All run on the newest dom0 Python, some also on
-old ones, in test_download_refusals_old.py.
+A case is a function that arranges the fault and returns the arguments of the call. All cases run on the newest dom0 Python,
+some also on old ones, in test_download_refusals_old.py.
 """
 
 import contextlib
@@ -17,13 +17,17 @@ import time
 import pytest
 import XenAPI
 
-from tests.calls.images import downloads
-from tests.calls.images.downloads import MIB, make_uuids, pack, pack_chain
+from tests.calls import pythons
+from tests.calls import calls
+from tests.calls import sr_disks
+from tests.calls.calls import make_uuids
+from tests.calls.sr_disks import MIB, pack, pack_chain
 from tests.harness.image_service import service_faults as faults
+from tests.harness.image_service.service import ImageService
 from tests.harness.vhd import vhd_writer
 
 CASES = []
-# Those whose way through sockets, ssl, zlib, processes or files is another on old Pythons.
+# Cases that old Pythons handle with other code for sockets, ssl, zlib, processes or files.
 CASES_FOR_OLD_PYTHONS = []
 
 
@@ -39,26 +43,26 @@ def refused(error_class, fragment, differs=False):
 
 
 class Scene(object):
-    """What a case arranges with; `stack` takes back what it changed on the host, `sr` is where nothing may change."""
+    """Tools for a case. `stack` undoes its changes of the host; in `sr` nothing may change."""
 
-    def __init__(self, cloud, stack):
-        self.cloud = cloud
-        self.service = cloud.service
-        self.sr = cloud.sr
-        self.appears = None  # the name of what somebody else puts into the SR meanwhile
+    def __init__(self, site, stack):
+        self.site = site
+        self.service = site.service
+        self.sr = site.sr
+        self.appears = None  # the name of a file that another program puts into the SR meanwhile
         self.stack = stack
-        self.directory = cloud.make_path(make_uuids(1)[0])
+        self.directory = site.make_path(make_uuids(1)[0])
         os.mkdir(self.directory)
         stack.callback(shutil.rmtree, self.directory)
 
     def disk(self, name="disk.vhd", **options):
         """The path of a small, good, dynamic disk."""
         path = os.path.join(self.directory, name)
-        vhd_writer.write_dynamic(path, downloads.make_content(7, 3 * MIB), **options)
+        vhd_writer.write_dynamic(path, sr_disks.make_content(7, 3 * MIB), **options)
         return path
 
     def chain(self, depth):
-        return downloads.make_chain(self.directory, depth, 3 * MIB)
+        return sr_disks.make_chain(self.directory, depth, 3 * MIB)
 
     def serve(self, archive, fault=None, **arguments):
         """The arguments for an image with this data, which the service treats so."""
@@ -188,7 +192,7 @@ def image_of_others(scene):
 
 @refused("PluginError", "does not speak the API version asked for (status 300): use api_version 2")
 def version_1_of_a_newer_service(scene):
-    service = scene.stack.enter_context(downloads.ImageService())
+    service = scene.stack.enter_context(ImageService())
     return {"image": service.add_image(pack_chain([scene.disk()])), "endpoint": service.url, "api_version": 1}
 
 
@@ -251,7 +255,7 @@ def noise(scene):
 
 @refused("InvalidImage", "the image is neither a gzip file nor a tar archive")
 def gzip_of_noise(scene):
-    return scene.serve(downloads.gzip.compress(b"\x07" * 100000))
+    return scene.serve(sr_disks.gzip.compress(b"\x07" * 100000))
 
 
 @refused("InvalidImage", "the image is a bare VHD; its container format must be a tar archive (ovf)")
@@ -376,8 +380,8 @@ def child_alone(scene):
 
 @refused("UnsafeImage", "0.vhd: differencing, but its parent ", differs=True)
 def child_of_a_vdi_of_others(scene):
-    """What os-xenapi lets pass: a disk whose parent is in the SR, and belongs to somebody else."""
-    victim = downloads.add_vdi(scene.sr)
+    """A disk whose parent is another tenant's disk in the SR: os-xenapi lets it pass."""
+    victim = sr_disks.add_vdi(scene.sr)
     thief = os.path.join(scene.sr.path, "thief.vhd")
     vhd_writer.write_differencing(thief, victim, [(0, bytes(512))])
     shutil.move(thief, scene.directory)
@@ -386,7 +390,7 @@ def child_of_a_vdi_of_others(scene):
 
 @refused("UnsafeImage", "1.vhd: differencing, but its parent ")
 def chain_on_a_vdi_of_others(scene):
-    victim = downloads.add_vdi(scene.sr)
+    victim = sr_disks.add_vdi(scene.sr)
     paths = [os.path.join(scene.sr.path, name) for name in ("leaf.vhd", "middle.vhd")]
     vhd_writer.write_differencing(paths[1], victim, [(0, bytes(512))], hidden=1)
     vhd_writer.write_differencing(paths[0], paths[1], [(0, bytes(512))])
@@ -428,7 +432,7 @@ def hidden_leaf(scene):
 @refused("UnsafeImage", "0.vhd: a fixed disk, which breaks SR.scan; convert it to a dynamic one")
 def fixed_disk(scene):
     path = os.path.join(scene.directory, "fixed.vhd")
-    vhd_writer.write_fixed(path, downloads.make_content(7, 3 * MIB))
+    vhd_writer.write_fixed(path, sr_disks.make_content(7, 3 * MIB))
     return scene.serve(pack_chain([path]))
 
 
@@ -471,7 +475,7 @@ def bat_of_a_monster(scene):
 
 @refused("StorageError", "the storage repository already has a VDI ", differs=True)
 def uuid_that_is_taken(scene):
-    taken = os.path.basename(downloads.add_vdi(scene.sr))[:-len(".vhd")]
+    taken = os.path.basename(sr_disks.add_vdi(scene.sr))[:-len(".vhd")]
     return scene.good(uuid_stack=[taken] + make_uuids(1))
 
 
@@ -496,7 +500,7 @@ def link_out_of_the_mounts(scene):
 
 @refused("CommandNotFound", "command 'vhd-util' was not found on PATH", differs=True)
 def host_without_vhd_util(scene):
-    program = os.path.join(scene.cloud.host.dom0.bin_dir, "vhd-util")
+    program = os.path.join(scene.site.host.dom0.bin_dir, "vhd-util")
     os.rename(program, program + ".away")
     scene.stack.callback(os.rename, program + ".away", program)
     return scene.good()
@@ -504,10 +508,10 @@ def host_without_vhd_util(scene):
 
 def replace_vhd_util(scene, script):
     """A vhd-util of the test's own; the right one is at $real."""
-    program = os.path.join(scene.cloud.host.dom0.bin_dir, "vhd-util")
+    program = os.path.join(scene.site.host.dom0.bin_dir, "vhd-util")
     os.rename(program, program + ".real")
     scene.stack.callback(os.rename, program + ".real", program)
-    scene.cloud.host.dom0.add_program("vhd-util", "#!/bin/sh\nreal='%s.real'\n%s\n" % (program, script))
+    scene.site.host.dom0.add_program("vhd-util", "#!/bin/sh\nreal='%s.real'\n%s\n" % (program, script))
 
 
 @refused("UnsafeImage", "vhd-util refuses ")
@@ -536,10 +540,10 @@ def vhd_util_that_crashes(scene):
 
 @refused("StorageError", "cannot publish in the SR: ")
 def uuid_taken_at_the_last_moment(scene):
-    """By somebody who does not lock either: the last check of the staged files makes the other file."""
+    """Another program takes the uuid, without a lock: vhd-util's last check of the staged files makes the other file."""
     uuids = make_uuids(1)
     other = os.path.join(scene.sr.path, uuids[0] + ".vhd")
-    replace_vhd_util(scene, 'case $1 in check) cp -p %s %s;; esac; exec $real "$@"' % (downloads.add_vdi(scene.sr), other))
+    replace_vhd_util(scene, 'case $1 in check) cp -p %s %s;; esac; exec $real "$@"' % (sr_disks.add_vdi(scene.sr), other))
     scene.appears = os.path.basename(other)
     return scene.good(uuid_stack=uuids)
 
@@ -547,25 +551,23 @@ def uuid_taken_at_the_last_moment(scene):
 @refused("StorageError", "cannot write to the SR: ", differs=True)
 def file_larger_than_the_sr_allows(scene):
     """A limit that the kernel enforces as a file system does its own."""
-    name = scene.cloud.host.dom0.add_plugin("limited.py", "#!/bin/sh\nulimit -f 2048\nexec ${0%limited.py}glance.py \"$@\"\n")
+    name = scene.site.host.dom0.add_plugin("limited.py", "#!/bin/sh\nulimit -f 2048\nexec ${0%limited.py}glance.py \"$@\"\n")
     scene.stack.callback(os.unlink, name)
     return scene.good(plugin="limited.py")
 
 
 def mount_small_sr(scene, options):
-    scene.sr = scene.cloud.pool.add_sr()
+    scene.sr = scene.site.pool.add_sr()
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", scene.sr.path]
     if subprocess.run(mount, stderr=subprocess.DEVNULL, timeout=60).returncode != 0:
         pytest.skip("not applicable: this user may not mount a small file system")
     scene.stack.callback(subprocess.run, ["umount", scene.sr.path], check=True, timeout=60)
-    return scene.good(sr_path=scene.cloud.sr_path(scene.sr))
+    return scene.good(sr_path=calls.mount_path(scene.sr))
 
 
 def change_settings(scene, text):
-    path = scene.cloud.host.root + "/etc/dom0-plugins.conf"
-    with open(path, "w") as settings:
-        settings.write(text)
-    scene.stack.callback(os.unlink, path)
+    scene.site.write_settings(text)
+    scene.stack.callback(calls.remove_settings, scene.site.host)
 
 
 @refused("StorageError", "the SR has 1 MiB free, this needs 4 MiB and a reserve of 512 MiB", differs=True)
@@ -575,7 +577,7 @@ def sr_that_is_too_small(scene):
 
 @refused("StorageError", "cannot write to the SR: it is full", differs=True)
 def sr_that_is_full(scene):
-    """By its number of files: the staging directory and what marks it as ours are the last that fit."""
+    """The SR is full by its number of files: the staging directory and its owner file are the last that fit."""
     change_settings(scene, "[transfer]\nreserve = 0\n")
     return mount_small_sr(scene, "size=100m,nr_inodes=3")
 
@@ -602,31 +604,31 @@ for _name, _value, _fragment in (
     refused("ArgumentError", _fragment)(_arrange)
 
 
-def check_refusal(cloud, case, error_class, fragment):
+def check_refusal(site, case, error_class, fragment):
     with contextlib.ExitStack() as stack:
-        scene = Scene(cloud, stack)
+        scene = Scene(site, stack)
         arguments = case(scene)
-        before = downloads.describe_sr(scene.sr)
+        before = sr_disks.describe_tree(scene.sr.path)
         with pytest.raises(XenAPI.Failure) as caught:
-            cloud.call(**arguments)
-        after = downloads.describe_sr(scene.sr)
+            site.download(**arguments)
+        after = sr_disks.describe_tree(scene.sr.path)
     details = caught.value.details
     assert details[:3] == ["XENAPI_PLUGIN_FAILURE", "download_vhd2", error_class], details
     assert fragment in details[3]
     assert len(details) == 4 and "\n" not in details[3] and "secret" not in details[3]
-    assert cloud.service.token not in json.dumps(details)
+    assert site.service.token not in json.dumps(details)
     if scene.appears:
-        assert after.pop(scene.appears, None), "what somebody else made stays"
+        assert after.pop(scene.appears, None), "the other program's file must stay"
     assert after == before
 
 
-@pytest.fixture(scope="module", params=downloads.EDGE_PYTHONS[-1:], ids=downloads.describe_python)
+@pytest.fixture(scope="module", params=pythons.EDGES[-1:], ids=pythons.version_of)
 def dom0_python(request):
-    return request.param[1]
+    return request.param
 
 
 @pytest.mark.needs("qemu-img")
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize("case, error_class, fragment", CASES)
-def test_refusals(cloud, case, error_class, fragment):
-    check_refusal(cloud, case, error_class, fragment)
+def test_refusals(site, case, error_class, fragment):
+    check_refusal(site, case, error_class, fragment)

@@ -16,15 +16,17 @@ import signal
 import subprocess
 import tarfile
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import XenAPI
 
-from tests import conftest
-from tests.calls.images import transfer_cases
-from tests.calls.images.transfer_cases import BLOCK, guest_digest, refused, unchanged, wait_until, write_chain
+from tests.calls import calls
+from tests.calls import sr_disks
+from tests.calls.calls import refused, wait_until
+from tests.calls import pythons
+from tests.calls.images import transfers
+from tests.calls.sr_disks import BLOCK, guest_digest, unchanged, write_chain
 from tests.harness.image_service import glance_server
 from tests.harness.image_service import service_tokens as tokens
 from tests.harness.image_service.tcp_gate import Gate
@@ -47,9 +49,7 @@ LIMIT_S = 60
 SOCKET_LIMIT_S = 4  # uWSGI's default
 CA_FILE = "/etc/pki/private-ca.pem"
 
-# The oldest dom0 Python, the next, and the newest.
-_ROTATION = itertools.cycle([conftest.DOM0_PYTHONS[number] for number in (0, 1, -1)] if len(conftest.DOM0_PYTHONS) > 1
-                            else conftest.DOM0_PYTHONS)
+_TURNS = itertools.cycle(pythons.ROTATION)
 
 Endpoint = collections.namedtuple("Endpoint", "url token")
 
@@ -58,13 +58,13 @@ def on(*servers):
     """The test runs on each of these servers, each time with the next dom0 Python."""
     params = []
     for server in servers:
-        version, python = next(_ROTATION, ("none", None))
-        params.append(pytest.param((server, python), id="%s-%s" % (server.replace(" ", "-"), version)))
-    return pytest.mark.parametrize("cloud", params, indirect=True)
+        python = next(_TURNS, None)
+        params.append(pytest.param((server, python), id="%s-%s" % (server.replace(" ", "-"), pythons.version_of(python))))
+    return pytest.mark.parametrize("site", params, indirect=True)
 
 
 class Servers(object):
-    """The servers of this module, started when they are first wanted."""
+    """The servers of this module, each started at its first use."""
 
     def __init__(self, stack, directory):
         self._stack = stack
@@ -101,11 +101,11 @@ def make_certificates(directory):
     return os.path.join(directory, "server.pem"), os.path.join(directory, "server.key")
 
 
-class Cloud(transfer_cases.Site):
+class GlanceSite(transfers.Site):
     """A real image service, a host, and calls between them."""
 
     def __init__(self, pool, server):
-        super().__init__(pool, Endpoint(server.url, tokens.MEMBER), pool.srs[0])
+        super().__init__(pool, Endpoint(server.url, tokens.MEMBER))
         self.server = server
 
     def through(self, gate):
@@ -138,7 +138,7 @@ class Cloud(transfer_cases.Site):
         """An active image of a chain that is no longer in the SR, and the digest of the disk."""
         uuids = write_chain(self.sr.path, depth, blocks)
         digest = guest_digest(self.sr.path, uuids[0])
-        data = transfer_cases.pack(self.sr.path, uuids)
+        data = sr_disks.pack_vdis(self.sr.path, uuids)
         self.clear_sr()
         return self.create_active(data), digest
 
@@ -157,9 +157,9 @@ class Cloud(transfer_cases.Site):
     @contextlib.contextmanager
     def refuses(self, function, class_name, *parts):
         """The call in the block must fail so, and leave the SR as it was."""
-        with unchanged(self.sr.path), refused(function, class_name, *parts) as caught:
-            yield caught
-        wait_until(lambda: not transfer_cases.find_processes(self.sr.uuid))
+        with unchanged(self.sr.path), refused(function, class_name, *parts) as messages:
+            yield messages
+        wait_until(lambda: not calls.find_processes(self.sr.uuid))
 
 
 @pytest.fixture(scope="module")
@@ -181,51 +181,47 @@ def pools():
 
 
 @pytest.fixture
-def cloud(request, servers, pools):
+def site(request, servers, pools):
     kind, python = request.param
-    cloud = Cloud(pools(python), servers.get(kind))
-    yield cloud
-    transfer_cases.remove_settings(cloud.pool.hosts[0])
-    cloud.clear_sr()
+    site = GlanceSite(pools(python), servers.get(kind))
+    yield site
+    calls.remove_settings(site.pool.hosts[0])
+    site.clear_sr()
 
 
-def make_uuids(count):
-    return [str(uuid.uuid4()) for _ in range(count)]
-
-
-# What succeeds
+# Transfers that succeed
 
 @on(GUNICORN, UWSGI)
-def test_a_disk_there_and_back(cloud):
-    check_round_trip(cloud, depth=1)
+def test_a_disk_there_and_back(site):
+    check_round_trip(site, depth=1)
 
 
 @on(GUNICORN, UWSGI)
-def test_a_chain_there_and_back(cloud):
-    check_round_trip(cloud, depth=3, is_legacy=True)
+def test_a_chain_there_and_back(site):
+    check_round_trip(site, depth=3, is_legacy=True)
 
 
-def check_round_trip(cloud, depth, is_legacy=False):
-    uuids = write_chain(cloud.sr.path, depth, blocks=2)
-    image_id = cloud.create()
+def check_round_trip(site, depth, is_legacy=False):
+    uuids = write_chain(site.sr.path, depth, blocks=2)
+    image_id = site.create()
     properties = {"os_type": "linux", "auto_disk_config": True, "xenapi_image_compression_level": 3}
-    assert cloud.upload(image_id, uuids, is_legacy, properties=properties) is None
-    check_record(cloud, image_id)
-    with tarfile.open(cloud.server.data_path(image_id), "r:gz") as archive:
+    assert site.upload(image_id, uuids, is_legacy, properties=properties) is None
+    check_record(site, image_id)
+    with tarfile.open(site.server.data_path(image_id), "r:gz") as archive:
         members = [(member.name, hashlib.md5(archive.extractfile(member).read()).hexdigest()) for member in archive]
-    assert members == cloud.disk_digests(uuids)
+    assert members == site.disk_digests(uuids)
 
-    copies = make_uuids(depth)
-    assert cloud.download(image_id, copies, is_legacy) == {"root": {"uuid": copies[-1]}}
-    assert guest_digest(cloud.sr.path, copies[-1]) == guest_digest(cloud.sr.path, uuids[0])
-    scanned = cloud.sr.scan()
+    copies = calls.make_uuids(depth)
+    assert site.download(image_id, copies, is_legacy) == copies[-1]
+    assert guest_digest(site.sr.path, copies[-1]) == guest_digest(site.sr.path, uuids[0])
+    scanned = site.sr.scan()
     assert [scanned[copy]["sm_config"].get("vhd-parent") for copy in copies[::-1]] == copies[:-1][::-1] + [None]
 
 
-def check_record(cloud, image_id):
+def check_record(site, image_id):
     """The image as the service tells of it, and its data as the service keeps them."""
-    record = cloud.record(image_id)
-    with open(cloud.server.data_path(image_id), "rb") as opened:
+    record = site.record(image_id)
+    with open(site.server.data_path(image_id), "rb") as opened:
         data = opened.read()
     assert {name: record[name] for name in ("status", "size", "checksum", "os_hash_algo", "os_hash_value")} == {
         "status": "active", "size": len(data), "checksum": hashlib.md5(data).hexdigest(),
@@ -238,85 +234,85 @@ def check_record(cloud, image_id):
 # Where the connection, or the service, goes away
 
 @on(GUNICORN)
-def test_a_service_that_is_killed_and_started_again(cloud):
-    image_id, digest = cloud.create_disk(LONG_BLOCKS)
-    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
-        cloud.through(gate)
-        call = thread.submit(cloud.download, image_id, make_uuids(1))
+def test_a_service_that_is_killed_and_started_again(site):
+    image_id, digest = site.create_disk(LONG_BLOCKS)
+    with Gate(site.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        site.through(gate)
+        call = thread.submit(site.download, image_id, calls.make_uuids(1))
         assert gate.shut.wait(LIMIT_S)
-        cloud.server.kill()
+        site.server.kill()
         gate.open()
-        cloud.server.start()
+        site.server.start()
         leaf = call.result(LIMIT_S)["root"]["uuid"]
-    assert guest_digest(cloud.sr.path, leaf) == digest
+    assert guest_digest(site.sr.path, leaf) == digest
     assert len(find_ranges(gate)) > 0
 
 
 @on(UWSGI, GUNICORN)
-def test_a_download_that_stalls(cloud):
+def test_a_download_that_stalls(site):
     """uWSGI gives up after a while and ends the body short, without an error; gunicorn waits."""
-    image_id, digest = cloud.create_disk(LONG_BLOCKS)
-    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
-        cloud.through(gate)
-        call = thread.submit(cloud.download, image_id, make_uuids(1))
+    image_id, digest = site.create_disk(LONG_BLOCKS)
+    with Gate(site.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        site.through(gate)
+        call = thread.submit(site.download, image_id, calls.make_uuids(1))
         assert gate.shut.wait(LIMIT_S)
         time.sleep(SOCKET_LIMIT_S + 2)
         gate.open()
         leaf = call.result(LIMIT_S)["root"]["uuid"]
-    assert guest_digest(cloud.sr.path, leaf) == digest
-    assert (len(find_ranges(gate)) > 0) == (cloud.server.kind == UWSGI)
+    assert guest_digest(site.sr.path, leaf) == digest
+    assert (len(find_ranges(gate)) > 0) == (site.server.kind == UWSGI)
 
 
 @on(UWSGI)
-def test_an_upload_that_stalls(cloud):
-    """uWSGI gives up; what it has got so far must not become the image."""
-    uuids = write_chain(cloud.sr.path, blocks=LONG_BLOCKS)
-    image_id = cloud.create()
-    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
-        cloud.through(gate)
-        with cloud.refuses(UPLOAD, "RetryableError"):
-            call = thread.submit(cloud.upload, image_id, uuids)
+def test_an_upload_that_stalls(site):
+    """uWSGI gives up; the data that have arrived must not become the image."""
+    uuids = write_chain(site.sr.path, blocks=LONG_BLOCKS)
+    image_id = site.create()
+    with Gate(site.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        site.through(gate)
+        with site.refuses(UPLOAD, "RetryableError"):
+            call = thread.submit(site.upload, image_id, uuids)
             assert gate.shut.wait(LIMIT_S)
             time.sleep(SOCKET_LIMIT_S + 2)
             gate.open()
             call.result(LIMIT_S)
-    assert cloud.status(image_id) == "queued"
+    assert site.status(image_id) == "queued"
 
 
 @on(UWSGI, GUNICORN)
-def test_an_upload_that_is_told_to_end(cloud):
-    uuids = write_chain(cloud.sr.path, blocks=LONG_BLOCKS)
-    image_id = cloud.create()
-    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
-        cloud.through(gate)
-        with unchanged(cloud.sr.path), pytest.raises(XenAPI.Failure) as caught:
-            call = thread.submit(cloud.upload, image_id, uuids)
+def test_an_upload_that_is_told_to_end(site):
+    uuids = write_chain(site.sr.path, blocks=LONG_BLOCKS)
+    image_id = site.create()
+    with Gate(site.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        site.through(gate)
+        with unchanged(site.sr.path), pytest.raises(XenAPI.Failure) as caught:
+            call = thread.submit(site.upload, image_id, uuids)
             assert gate.shut.wait(LIMIT_S)
-            for pid in transfer_cases.find_processes(cloud.sr.uuid):
+            for pid in calls.find_processes(site.sr.uuid):
                 os.kill(pid, signal.SIGTERM)
-            wait_until(lambda: not transfer_cases.find_processes(cloud.sr.uuid))
+            wait_until(lambda: not calls.find_processes(site.sr.uuid))
             gate.open()
             call.result(LIMIT_S)
     assert caught.value.details[:2] == ["XENAPI_PLUGIN_FAILURE", "signal: SIGTERM"]
     # Not at once: the service still has to notice that nothing comes any more.
-    wait_until(lambda: cloud.status(image_id) != "saving", LIMIT_S)
-    assert cloud.status(image_id) == "queued"
+    wait_until(lambda: site.status(image_id) != "saving", LIMIT_S)
+    assert site.status(image_id) == "queued"
 
 
 @on(GUNICORN, UWSGI)
-def test_an_image_that_is_deleted_during_its_upload(cloud):
-    uuids = write_chain(cloud.sr.path, blocks=LONG_BLOCKS)
-    image_id = cloud.create()
-    with Gate(cloud.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
-        cloud.through(gate)
-        with cloud.refuses(UPLOAD, "PluginError", "status 410"):
-            call = thread.submit(cloud.upload, image_id, uuids)
+def test_an_image_that_is_deleted_during_its_upload(site):
+    uuids = write_chain(site.sr.path, blocks=LONG_BLOCKS)
+    image_id = site.create()
+    with Gate(site.server.url, MIDDLE_BYTES) as gate, ThreadPoolExecutor(1) as thread:
+        site.through(gate)
+        with site.refuses(UPLOAD, "PluginError", "status 410"):
+            call = thread.submit(site.upload, image_id, uuids)
             assert gate.shut.wait(LIMIT_S)
-            wait_until(lambda: cloud.status(image_id) == "saving")
-            assert cloud.ask("DELETE", "/" + image_id)[0] == 204
+            wait_until(lambda: site.status(image_id) == "saving")
+            assert site.ask("DELETE", "/" + image_id)[0] == 204
             gate.open()
             call.result(LIMIT_S)
-    assert cloud.status(image_id) == 404
+    assert site.status(image_id) == 404
 
 
 def find_ranges(gate):
@@ -324,116 +320,116 @@ def find_ranges(gate):
     return [head for head in gate.heads if re.search(rb"\r\nRange: bytes=[1-9]\d*-\r\n", head)]
 
 
-# What the service refuses
+# Refusals of the service
 
 @on(GUNICORN, UWSGI)
 @pytest.mark.parametrize("token, status", [("token-of-nobody", 401), (tokens.READER, 403)], ids=["unknown", "reader"])
-def test_a_token_that_may_not_upload(cloud, token, status):
-    uuids = write_chain(cloud.sr.path)
-    image_id = cloud.create()
-    with cloud.refuses(UPLOAD, "PluginError", "(status %d)" % status, "token"):
-        cloud.upload(image_id, uuids, extra_headers={"X-Auth-Token": token})
-    assert cloud.status(image_id) == "queued"
+def test_a_token_that_may_not_upload(site, token, status):
+    uuids = write_chain(site.sr.path)
+    image_id = site.create()
+    with site.refuses(UPLOAD, "PluginError", "(status %d)" % status, "token"):
+        site.upload(image_id, uuids, extra_headers={"X-Auth-Token": token})
+    assert site.status(image_id) == "queued"
 
 
 @on(GUNICORN, UWSGI)
-def test_a_token_that_may_not_download(cloud):
-    image_id, _ = cloud.create_disk()
-    with cloud.refuses(DOWNLOAD, "PluginError", "(status 401)", "token"):
-        cloud.download(image_id, make_uuids(1), extra_headers={"X-Auth-Token": "token-of-nobody"})
+def test_a_token_that_may_not_download(site):
+    image_id, _ = site.create_disk()
+    with site.refuses(DOWNLOAD, "PluginError", "(status 401)", "token"):
+        site.download(image_id, calls.make_uuids(1), extra_headers={"X-Auth-Token": "token-of-nobody"})
 
 
 @on(GUNICORN, UWSGI)
-def test_a_deleted_image(cloud):
-    uuids = write_chain(cloud.sr.path)
-    image_id = cloud.create()
-    assert cloud.ask("DELETE", "/" + image_id)[0] == 204
-    with cloud.refuses(UPLOAD, "ImageNotFound") as caught:
-        cloud.upload(image_id, uuids)
-    assert caught.value.details[3:] == ["ImageNotFound"]
-    with cloud.refuses(DOWNLOAD, "ImageNotFound", image_id):
-        cloud.download(image_id, make_uuids(1))
+def test_a_deleted_image(site):
+    uuids = write_chain(site.sr.path)
+    image_id = site.create()
+    assert site.ask("DELETE", "/" + image_id)[0] == 204
+    with site.refuses(UPLOAD, "ImageNotFound") as messages:
+        site.upload(image_id, uuids)
+    assert messages == ["ImageNotFound"]
+    with site.refuses(DOWNLOAD, "ImageNotFound", image_id):
+        site.download(image_id, calls.make_uuids(1))
 
 
 @on(GUNICORN, UWSGI)
-def test_an_active_image_takes_no_data(cloud):
-    uuids = write_chain(cloud.sr.path)
-    image_id = cloud.create_active(b"what it has")
-    with cloud.refuses(UPLOAD, "PluginError", "'active', not 'queued'"):
-        cloud.upload(image_id, uuids)
-    assert cloud.ask("GET", "/%s/file" % image_id)[1] == b"what it has"
+def test_an_active_image_takes_no_data(site):
+    uuids = write_chain(site.sr.path)
+    image_id = site.create_active(b"what it has")
+    with site.refuses(UPLOAD, "PluginError", "'active', not 'queued'"):
+        site.upload(image_id, uuids)
+    assert site.ask("GET", "/%s/file" % image_id)[1] == b"what it has"
 
 
 @on(GUNICORN, UWSGI)
 @pytest.mark.parametrize("prepare", ["leave queued", "lose"])
-def test_an_image_without_data(cloud, prepare):
+def test_an_image_without_data(site, prepare):
     if prepare == "lose":
-        image_id, _ = cloud.create_disk()
-        cloud.server.lose_data(image_id)
+        image_id, _ = site.create_disk()
+        site.server.lose_data(image_id)
     else:
-        image_id = cloud.create()
-    with cloud.refuses(DOWNLOAD, "RetryableError", "status 204"):
-        cloud.download(image_id, make_uuids(1))
+        image_id = site.create()
+    with site.refuses(DOWNLOAD, "RetryableError", "status 204"):
+        site.download(image_id, calls.make_uuids(1))
 
 
 @on(GUNICORN, UWSGI)
-def test_a_deactivated_image(cloud):
-    image_id, _ = cloud.create_disk()
-    assert cloud.ask("POST", "/%s/actions/deactivate" % image_id, token=tokens.ADMIN)[0] == 204
-    with cloud.refuses(DOWNLOAD, "PluginError", "(status 403)"):
-        cloud.download(image_id, make_uuids(1))
+def test_a_deactivated_image(site):
+    image_id, _ = site.create_disk()
+    assert site.ask("POST", "/%s/actions/deactivate" % image_id, token=tokens.ADMIN)[0] == 204
+    with site.refuses(DOWNLOAD, "PluginError", "(status 403)"):
+        site.download(image_id, calls.make_uuids(1))
 
 
 @on(GUNICORN, UWSGI)
-def test_data_that_are_not_what_was_uploaded(cloud):
-    image_id, _ = cloud.create_disk()
-    with open(cloud.server.data_path(image_id), "r+b") as opened:
+def test_data_that_are_not_what_was_uploaded(site):
+    image_id, _ = site.create_disk()
+    with open(site.server.data_path(image_id), "r+b") as opened:
         opened.seek(BLOCK // 2)
         byte = opened.read(1)
         opened.seek(BLOCK // 2)
         opened.write(bytes([byte[0] ^ 1]))
-    with cloud.refuses(DOWNLOAD, "RetryableError", "SHA512"):
-        cloud.download(image_id, make_uuids(1))
+    with site.refuses(DOWNLOAD, "RetryableError", "SHA512"):
+        site.download(image_id, calls.make_uuids(1))
 
 
 @on(GUNICORN + LIMITED, UWSGI + LIMITED)
-def test_an_image_over_the_size_cap(cloud):
-    uuids = write_chain(cloud.sr.path, blocks=3)
-    image_id = cloud.create()
-    with cloud.refuses(UPLOAD, "PluginError", "status 413"):
-        cloud.upload(image_id, uuids)
-    assert cloud.status(image_id) == "queued"
+def test_an_image_over_the_size_cap(site):
+    uuids = write_chain(site.sr.path, blocks=3)
+    image_id = site.create()
+    with site.refuses(UPLOAD, "PluginError", "status 413"):
+        site.upload(image_id, uuids)
+    assert site.status(image_id) == "queued"
 
 
 @on(GUNICORN + LIMITED, UWSGI + LIMITED)
-def test_an_image_over_the_quota(cloud):
+def test_an_image_over_the_quota(site):
     """Nobody can upload to it again: this Glance leaves the image as if its data were still coming."""
-    full = cloud.create_active(os.urandom(QUOTA_BYTES - BLOCK))
-    uuids = write_chain(cloud.sr.path, blocks=2)
-    image_id = cloud.create()
-    with cloud.refuses(UPLOAD, "PluginError", "status 413"):
-        cloud.upload(image_id, uuids)
-    assert cloud.status(image_id) == "saving"
+    full = site.create_active(os.urandom(QUOTA_BYTES - BLOCK))
+    uuids = write_chain(site.sr.path, blocks=2)
+    image_id = site.create()
+    with site.refuses(UPLOAD, "PluginError", "status 413"):
+        site.upload(image_id, uuids)
+    assert site.status(image_id) == "saving"
     for each in (image_id, full):
-        assert cloud.ask("DELETE", "/" + each)[0] == 204
+        assert site.ask("DELETE", "/" + each)[0] == 204
 
 
 # TLS
 
 @on(TLS, TLS, TLS)
-def test_a_private_authority(cloud, servers):
-    uuids, copies = write_chain(cloud.sr.path), make_uuids(1)
-    image_id = cloud.create()
-    for function, call in [(UPLOAD, lambda: cloud.upload(image_id, uuids)), (DOWNLOAD, lambda: cloud.download(image_id, copies))]:
-        with cloud.refuses(function, "PluginError", "is not trusted", "ca_file", transfer_cases.SETTINGS):
+def test_a_private_authority(site, servers):
+    uuids, copies = write_chain(site.sr.path), calls.make_uuids(1)
+    image_id = site.create()
+    for function, call in [(UPLOAD, lambda: site.upload(image_id, uuids)), (DOWNLOAD, lambda: site.download(image_id, copies))]:
+        with site.refuses(function, "PluginError", "is not trusted", "ca_file", calls.SETTINGS):
             call()
-    assert cloud.status(image_id) == "queued"
+    assert site.status(image_id) == "queued"
 
-    host = cloud.pool.hosts[0]
+    host = site.pool.hosts[0]
     os.makedirs(os.path.dirname(host.dom0.locate(CA_FILE)), exist_ok=True)
     shutil.copy(servers.ca_path, host.dom0.locate(CA_FILE))
-    transfer_cases.write_settings(host, "[tls]\nca_file = %s\n" % CA_FILE)
-    cloud.upload(image_id, uuids)
-    assert cloud.status(image_id) == "active"
-    cloud.download(image_id, copies)
-    assert guest_digest(cloud.sr.path, copies[0]) == guest_digest(cloud.sr.path, uuids[0])
+    calls.write_settings(host, "[tls]\nca_file = %s\n" % CA_FILE)
+    site.upload(image_id, uuids)
+    assert site.status(image_id) == "active"
+    site.download(image_id, copies)
+    assert guest_digest(site.sr.path, copies[0]) == guest_digest(site.sr.path, uuids[0])

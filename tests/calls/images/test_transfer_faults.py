@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A matrix of what goes wrong between a host and an image service, drawn with a seed: what, where, how often.
+"""A matrix of faults between a host and an image service, drawn with a seed: their kinds, places and numbers.
 
     drop      the connection ends; reset: with RST; stall: silence for longer than the host's patience
     garbage   no HTTP, a chunk without a size, a byte turned; refuse: an error status, or nobody listens
@@ -18,7 +18,10 @@ import uuid
 import pytest
 import XenAPI
 
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
+from tests.calls.images import transfers
 from tests.harness.image_service import service_faults as faults
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
@@ -146,7 +149,7 @@ def draw_downloads(rng):
         add(SUCCESS, (kind, dict(options, suffix="")), (faults.HangUp, {"share": rng.random()}), requests=2)
     add(RETRYABLE, (faults.Refusal, {"status": 503, "suffix": ""}), (faults.WrongDigest, {}), requests=1)
     add(RETRYABLE, (faults.Refusal, {"status": 503, "suffix": ""}), (faults.Corruption, {"share": rng.random()}), requests=1)
-    # What does not pass.
+    # Faults that do not pass.
     add(SUCCESS, (faults.HangUp, {"at": 700000, "times": None}))
     add(RETRYABLE, (HangUpWithoutRange, {"share": rng.random(), "times": None}))
     add(RETRYABLE, (faults.HangUp, {"at": 0, "times": None}), requests=21)
@@ -203,9 +206,9 @@ class Lane(object):
     """An SR for one case at a time, with the disk that is uploaded and the image that is downloaded."""
 
     def __init__(self, pool, service, host):
-        self.site = cases.Site(pool, service, pool.add_sr("lane", host), host)
-        self.uuids = cases.write_chain(self.site.sr.path, blocks=3)
-        self.digest = cases.guest_digest(self.site.sr.path, self.uuids[0])
+        self.site = transfers.Site(pool, service, pool.add_sr("lane", host), host)
+        self.uuids = sr_disks.write_chain(self.site.sr.path, blocks=3)
+        self.digest = sr_disks.guest_digest(self.site.sr.path, self.uuids[0])
         image = service.add_image()
         self.site.upload(image.id, self.uuids)
         self.data = self.site.image_content(image)
@@ -213,14 +216,12 @@ class Lane(object):
 
 @pytest.fixture(scope="module")
 def lanes():
-    pythons = [path for _, path in cases.ROTATION]
-    with Pool(hosts=len(pythons), python=pythons) as pool, \
-            ImageService(has_v1=True) as service:
+    with Pool(hosts=len(pythons.ROTATION), python=pythons.ROTATION) as pool, ImageService(has_v1=True) as service:
         for host in pool.hosts:
-            cases.write_settings(host, SETTINGS)
+            calls.write_settings(host, SETTINGS)
         waiting = queue.Queue()
         for number in range(LANES):
-            waiting.put(Lane(pool, service, number % len(pythons)))
+            waiting.put(Lane(pool, service, number % len(pythons.ROTATION)))
         yield waiting
         assert [host.dom0.processes.running_pids() for host in pool.hosts] == [[] for _ in pool.hosts]
 
@@ -235,12 +236,12 @@ def test_faults(lanes, batch):
 
 
 def judge(lanes, case):
-    """Run one case; what is wrong with how it ended, or None."""
+    """Run one case. Returns the differences from the expected outcome, or None."""
     lane = lanes.get()
     try:
         image = lane.site.service.add_image(lane.data if case.direction == "download" else None)
         case.arm(lane.site.service.faults, image.id, len(lane.data))
-        before = cases.read_tree(lane.site.sr.path)
+        before = sr_disks.describe_tree(lane.site.sr.path)
         started = time.monotonic()
         stack = [str(uuid.uuid4())]
         outcome = describe_outcome(case, lane, image, stack)
@@ -268,15 +269,15 @@ def find_faults(case, lane, image, stack, before, outcome, took_s):
         yield "ended as %s %s" % outcome
     if took_s > CASE_LIMIT_S:
         yield "took %d s" % took_s
-    if cases.find_processes(lane.site.sr.uuid):
+    if calls.find_processes(lane.site.sr.uuid):
         yield "left processes"
     if case.direction == "download" and outcome[0] == SUCCESS:
-        new_path = cases.vhd_path(lane.site.sr.path, stack[0])
-        if cases.guest_digest(lane.site.sr.path, stack[0]) != lane.digest:
+        new_path = sr_disks.vhd_path(lane.site.sr.path, stack[0])
+        if sr_disks.guest_digest(lane.site.sr.path, stack[0]) != lane.digest:
             yield "the new disk differs"
         os.unlink(new_path)
-    if cases.read_tree(lane.site.sr.path) != before:
-        yield "the SR changed: %s" % sorted(set(cases.read_tree(lane.site.sr.path)) ^ set(before))
+    if sr_disks.describe_tree(lane.site.sr.path) != before:
+        yield "the SR changed: %s" % sorted(set(sr_disks.describe_tree(lane.site.sr.path)) ^ set(before))
     lane.site.wait_settled(image)
     data_requests = [request for request in lane.site.image_requests(image) if request.method == (
         "GET" if case.direction == "download" else "PUT")

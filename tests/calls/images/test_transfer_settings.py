@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /etc/dom0-plugins.conf does to a transfer: TLS, proxies, timeouts, threads; and where the token never goes."""
+"""The settings of transfers in /etc/dom0-plugins.conf: TLS, proxies, timeouts, threads; and places that must not see the token."""
 
 import contextlib
 import http.server
@@ -15,7 +15,10 @@ import uuid
 import pytest
 
 from tests import patience
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
+from tests.calls.images import transfers
 from tests.harness.dom0 import plugin_reply
 from tests.harness.image_service import service_faults as faults
 from tests.harness.image_service.service import ImageService
@@ -28,31 +31,31 @@ SOCKET_TIMEOUT_S = 20
 DOWNLOAD, UPLOAD = "download_vhd2", "upload_vhd2"
 
 
-@pytest.fixture(scope="module", params=cases.ROTATION, ids=lambda python: python[0])
+@pytest.fixture(scope="module", params=pythons.ROTATION, ids=pythons.version_of)
 def settings_pool(request):
-    with Pool(python=request.param[1], python36_locale=True) as pool:
+    with Pool(python=request.param, python36_locale=True) as pool:
         yield pool
 
 
 @pytest.fixture
 def site(settings_pool):
     with ImageService() as service:
-        site = cases.Site(settings_pool, service, settings_pool.add_sr())
-        site.disks = cases.write_chain(site.sr.path)
-        site.image = service.add_image(cases.pack(site.sr.path, site.disks))
+        site = transfers.Site(settings_pool, service, settings_pool.add_sr())
+        site.disks = sr_disks.write_chain(site.sr.path)
+        site.image = service.add_image(sr_disks.pack_vdis(site.sr.path, site.disks))
         yield site
-    cases.remove_settings(settings_pool.hosts[0])
+    calls.remove_settings(settings_pool.hosts[0])
 
 
 def write_settings(site, text):
-    cases.write_settings(site.pool.hosts[0], text)
+    calls.write_settings(site.pool.hosts[0], text)
 
 
 def download(site, **changes):
     """One more disk from the site's image."""
     vdi_uuid = str(uuid.uuid4())
     site.download(site.image.id, [vdi_uuid], **changes)
-    assert cases.guest_digest(site.sr.path, vdi_uuid) == cases.guest_digest(site.sr.path, site.disks[0])
+    assert sr_disks.guest_digest(site.sr.path, vdi_uuid) == sr_disks.guest_digest(site.sr.path, site.disks[0])
 
 
 def upload(site, **changes):
@@ -162,8 +165,8 @@ def test_unknown_authority(site, tls, settings):
     if settings:
         write_settings(site, settings)
     for function, call in ((DOWNLOAD, download), (UPLOAD, upload)):
-        with cases.unchanged(site.sr.path), cases.refused(
-                function, "PluginError", "certificate", "ca_file", "[tls]", cases.SETTINGS):
+        with sr_disks.unchanged(site.sr.path), calls.refused(
+                function, "PluginError", "certificate", "ca_file", "[tls]", calls.SETTINGS):
             call(site, endpoint=tls)
     assert site.service.requests == []
 
@@ -171,7 +174,7 @@ def test_unknown_authority(site, tls, settings):
 @pytest.mark.needs("openssl")
 def test_certificate_of_another_host(site, tls):
     write_settings(site, "[tls]\nca_file = /etc/cloud-ca.pem\n")
-    with cases.refused(DOWNLOAD, "PluginError", "certificate", "ca_file"):
+    with calls.refused(DOWNLOAD, "PluginError", "certificate", "ca_file"):
         download(site, endpoint=tls.replace("127.0.0.1", "localhost"))
     assert site.service.requests == []
 
@@ -190,12 +193,12 @@ def test_ca_file_that_cannot_be_used(site, tls, content):
         with open(site.pool.hosts[0].dom0.locate("/etc/broken.pem"), "w") as target:
             target.write(content)
     write_settings(site, "[tls]\nca_file = /etc/%s.pem\n" % ("broken" if content else "missing"))
-    with cases.refused(DOWNLOAD, "PluginError", "ca_file", "[tls]"):
+    with calls.refused(DOWNLOAD, "PluginError", "ca_file", "[tls]"):
         download(site, endpoint=tls)
 
 
 def test_server_that_does_not_speak_tls(site):
-    with cases.refused(DOWNLOAD, "RetryableError", "TLS"):
+    with calls.refused(DOWNLOAD, "RetryableError", "TLS"):
         download(site, endpoint=site.service.url.replace("http:", "https:"))
 
 
@@ -225,7 +228,7 @@ def test_proxy_of_tls(site, proxy, tls):
 
 def test_proxy_that_is_not_there(site):
     write_settings(site, "[network]\nproxy = http://127.0.0.1:1\n")
-    with cases.refused(DOWNLOAD, "RetryableError", "127.0.0.1:1"):
+    with calls.refused(DOWNLOAD, "RetryableError", "127.0.0.1:1"):
         download(site)
     assert site.service.requests == []
 
@@ -235,14 +238,14 @@ def test_environment_names_a_proxy(site, proxy, setting):
     """XAPI gives plug-ins no such environment; a wrapper might."""
     write_settings(site, "[network]\n" + setting)
     vdi_uuid = str(uuid.uuid4())
-    arguments = cases.encode_plain(site.complete({"image_id": site.image.id, "uuid_stack": [vdi_uuid]}))
+    arguments = calls.encode_plain(site.complete({"image_id": site.image.id, "uuid_stack": [vdi_uuid]}))
     address = "http://127.0.0.1:%d" % proxy.port
     dom0 = site.pool.hosts[0].dom0
     environment = {"PATH": "%s:%s" % (dom0.bin_dir, os.environ["PATH"]), "DOM0_ROOT": dom0.root}
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
         environment[name] = address
     answer = subprocess.run(
-        [os.path.join(dom0.plugin_dir, cases.PLUGIN), xapi_xml.encode_call(DOWNLOAD, "OpaqueRef:none", arguments)],
+        [os.path.join(dom0.plugin_dir, transfers.PLUGIN), xapi_xml.encode_call(DOWNLOAD, "OpaqueRef:none", arguments)],
         env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=TOOL_DEADLINE_S)
     assert vdi_uuid in plugin_reply.decode(answer.stdout)
     assert proxy.heads == []
@@ -310,7 +313,7 @@ def test_redirected_download_is_continued(site, store):
 def test_redirect_to_another_name_of_the_server(site):
     location = "%s/v2/images/%s/file" % (site.service.url.replace("127.0.0.1", "localhost"), site.image.id)
     site.service.faults.append(faults.Redirect(location, path="/file$"))
-    with cases.refused(DOWNLOAD, "PluginError", "token"):
+    with calls.refused(DOWNLOAD, "PluginError", "token"):
         download(site)
     expect_no_token(site, site.service.requests[-1].headers)
 
@@ -324,14 +327,14 @@ def test_redirect_on_the_server(site):
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_redirect_of_an_upload(site, store, method):
     site.service.faults.append(faults.Redirect(store.url, method=method, status=307))
-    with cases.unchanged(site.sr.path), cases.refused(UPLOAD, "PluginError", "307"):
+    with sr_disks.unchanged(site.sr.path), calls.refused(UPLOAD, "PluginError", "307"):
         upload(site)
     assert store.seen == []
 
 
 def test_redirects_without_end(site):
     site.service.faults.append(faults.Redirect("/v2/images/%s/file" % site.image.id, path="/file$", times=None))
-    with cases.refused(DOWNLOAD, "RetryableError", "redirected"):
+    with calls.refused(DOWNLOAD, "RetryableError", "redirected"):
         download(site)
     assert len(site.service.requests) < 20
 
@@ -342,7 +345,7 @@ def test_idle_timeout(site):
     write_settings(site, "[network]\nidle_timeout = 1\n")
     site.service.faults.append(faults.Stall(patience.ENDLESS_S, path="/file$"))
     started = time.monotonic()
-    with cases.refused(DOWNLOAD, "RetryableError", "no progress for 1 s"):
+    with calls.refused(DOWNLOAD, "RetryableError", "no progress for 1 s"):
         download(site)
     assert time.monotonic() - started < patience.LIMIT_S
 
@@ -354,11 +357,11 @@ def test_total_timeout(site, direction):
     started = time.monotonic()
     if direction == "download":
         site.service.faults.append(faults.Drip(piece=1024, interval_s=0.1, path="/file$", times=None))
-        with cases.unchanged(site.sr.path), cases.refused(DOWNLOAD, "RetryableError", "longer than 3 s"):
+        with sr_disks.unchanged(site.sr.path), calls.refused(DOWNLOAD, "RetryableError", "longer than 3 s"):
             download(site)
     else:
         site.service.faults.append(faults.UploadStall(patience.ENDLESS_S, method="PUT"))
-        with cases.unchanged(site.sr.path), cases.refused(UPLOAD, "RetryableError", "longer than 3 s"):
+        with sr_disks.unchanged(site.sr.path), calls.refused(UPLOAD, "RetryableError", "longer than 3 s"):
             upload(site)
     assert 2.5 < time.monotonic() - started < patience.LIMIT_S
 
@@ -380,7 +383,7 @@ def test_connect_timeout(site):
     write_settings(site, "[network]\nconnect_timeout = 1\n")
     with deaf_address() as address:
         started = time.monotonic()
-        with cases.refused(DOWNLOAD, "RetryableError", "connect", address):
+        with calls.refused(DOWNLOAD, "RetryableError", "connect", address):
             download(site, endpoint="http://" + address, api_version=1)
         assert time.monotonic() - started < patience.LIMIT_S
 
@@ -423,7 +426,7 @@ def test_bad_setting(site, section, line):
     name = line.split()[0]
     write_settings(site, "[%s]\n%s\n" % (section, line))
     for function, call in ((DOWNLOAD, download), (UPLOAD, upload)):
-        with cases.unchanged(site.sr.path), cases.refused(function, "PluginError", cases.SETTINGS, name, "[%s]" % section):
+        with sr_disks.unchanged(site.sr.path), calls.refused(function, "PluginError", calls.SETTINGS, name, "[%s]" % section):
             call(site)
     assert site.service.requests == []
 
@@ -431,21 +434,21 @@ def test_bad_setting(site, section, line):
 @pytest.mark.parametrize("text", ["idle_timeout = 1\n", "[network\n", "[network]\nidle_timeout\n"])
 def test_settings_that_are_no_settings(site, text):
     write_settings(site, text)
-    with cases.refused(DOWNLOAD, "PluginError", cases.SETTINGS):
+    with calls.refused(DOWNLOAD, "PluginError", calls.SETTINGS):
         download(site)
 
 
 def test_settings_that_are_no_file(site):
-    os.mkdir(site.pool.hosts[0].dom0.locate(cases.SETTINGS))
+    os.mkdir(site.pool.hosts[0].dom0.locate(calls.SETTINGS))
     try:
-        with cases.refused(DOWNLOAD, "PluginError", cases.SETTINGS):
+        with calls.refused(DOWNLOAD, "PluginError", calls.SETTINGS):
             download(site)
     finally:
-        os.rmdir(site.pool.hosts[0].dom0.locate(cases.SETTINGS))
+        os.rmdir(site.pool.hosts[0].dom0.locate(calls.SETTINGS))
 
 
 def test_comments_in_any_language(site):
-    path = site.pool.hosts[0].dom0.locate(cases.SETTINGS)
+    path = site.pool.hosts[0].dom0.locate(calls.SETTINGS)
     with open(path, "w", encoding="utf-8") as settings:
         settings.write(u"# f\u00fcr die Wolke \u96f2\n[network]\nidle_timeout = 5\n")
     download(site)
@@ -455,14 +458,14 @@ def test_comments_in_any_language(site):
 
 def observe_upload(site):
     """(niceness, threads) of an upload under way."""
-    disks = cases.write_chain(site.sr.path, blocks=10)
+    disks = sr_disks.write_chain(site.sr.path, blocks=10)
     image = site.service.add_image()
     fault = faults.UploadStall(2, at=1 << 20, path=image.id, method="PUT")
     site.service.faults.append(fault)
     thread = threading.Thread(target=lambda: site.upload(image.id, disks), daemon=True)
     thread.start()
-    cases.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
-    pid = cases.find_processes(site.sr.uuid)[0]
+    calls.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
+    pid = calls.find_processes(site.sr.uuid)[0]
     with open("/proc/%d/stat" % pid) as stat:
         fields = stat.read().rpartition(")")[2].split()
     thread.join(60)
@@ -479,6 +482,6 @@ def test_threads_and_niceness(site):
     write_settings(site, "[transfer]\nthreads = 5\nnice = 0\n")
     niceness, more = observe_upload(site)
     assert (niceness, more - few) == (own, 4)
-    cases.remove_settings(site.pool.hosts[0])
+    calls.remove_settings(site.pool.hosts[0])
     niceness, usual = observe_upload(site)
     assert (niceness, usual - few) == (min(19, own + 10), os.sysconf("SC_NPROCESSORS_ONLN") - 1)

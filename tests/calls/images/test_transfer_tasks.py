@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The task of a transfer: progress that goes to it, and what happens when it is cancelled, refused, slow or gone."""
+"""The task of a transfer: its progress, and transfers whose task is cancelled, refused, slow or gone."""
 
 import contextlib
 import threading
@@ -10,7 +10,10 @@ import pytest
 import XenAPI
 
 from tests import patience
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
+from tests.calls.images import transfers
 from tests.harness.image_service import service_faults as faults
 from tests.harness.image_service.service import ImageService
 from tests.harness.pool import Pool
@@ -24,15 +27,15 @@ PIECE = 1 << 19
 DIRECTIONS = ("download", "upload")
 
 
-@pytest.fixture(scope="module", params=cases.ROTATION, ids=lambda python: python[0])
+@pytest.fixture(scope="module", params=pythons.ROTATION, ids=pythons.version_of)
 def task_pool(request):
-    with Pool(python=request.param[1]) as pool:
+    with Pool(python=request.param) as pool:
         yield pool
 
 
 @pytest.fixture(scope="module")
 def newest_pool():
-    with Pool(python=cases.ROTATION[-1][1]) as pool:
+    with Pool(python=pythons.ROTATION[-1][1]) as pool:
         yield pool
 
 
@@ -46,7 +49,7 @@ def transfer(task_pool):
 
 @pytest.fixture
 def newest(newest_pool):
-    """The same on the newest alone, for what is no matter of Python."""
+    """The same on the newest Python alone, for tests that do not depend on it."""
     with ImageService() as service:
         yield Transfer(newest_pool, service)
     newest_pool.faults.clear()
@@ -58,8 +61,8 @@ class Transfer(object):
     def __init__(self, pool, service):
         self.pool = pool
         self.service = service
-        self.site = cases.Site(pool, service, pool.add_sr())
-        self.disks = cases.write_chain(self.site.sr.path, blocks=BLOCKS)
+        self.site = transfers.Site(pool, service, pool.add_sr())
+        self.disks = sr_disks.write_chain(self.site.sr.path, blocks=BLOCKS)
         self.session = pool.login()
         self.task = self.session.xenapi.task.create("transfer", "of a test")
         self.progress = []
@@ -69,8 +72,8 @@ class Transfer(object):
 
     def start(self, direction, *planned):
         """Begin with the `planned` faults of the image service."""
-        self.image = self.service.add_image(cases.pack(self.site.sr.path, self.disks) if direction == "download" else None)
-        self.before = cases.read_tree(self.site.sr.path)
+        self.image = self.service.add_image(sr_disks.pack_vdis(self.site.sr.path, self.disks) if direction == "download" else None)
+        self.before = sr_disks.describe_tree(self.site.sr.path)
         self.new_uuid = str(uuid.uuid4())
         self.service.faults.extend(planned)
         self._thread = threading.Thread(target=self._run, args=(direction,), daemon=True)
@@ -90,7 +93,7 @@ class Transfer(object):
 
     def wait_under_way(self):
         """Until data move and the watch has had time to begin."""
-        cases.wait_until(lambda: any(
+        calls.wait_until(lambda: any(
             request.sent_bytes or request.received_bytes > 4096 for request in self.site.image_requests(self.image)))
         time.sleep(STARTED_S)
 
@@ -122,14 +125,15 @@ class Transfer(object):
         assert self.failure is None
         if direction == "upload":
             assert self.image.status == "active"
-            assert cases.read_tree(self.site.sr.path) == self.before
+            assert sr_disks.describe_tree(self.site.sr.path) == self.before
         else:
-            assert cases.guest_digest(self.site.sr.path, self.new_uuid) == cases.guest_digest(self.site.sr.path, self.disks[0])
+            digests = [sr_disks.guest_digest(self.site.sr.path, each) for each in (self.new_uuid, self.disks[0])]
+            assert digests[0] == digests[1]
 
     def expect_cancelled(self):
         assert self.failure == ["TASK_CANCELLED", self.task]
-        assert cases.read_tree(self.site.sr.path) == self.before
-        assert cases.find_processes(self.site.sr.uuid) == []
+        assert sr_disks.describe_tree(self.site.sr.path) == self.before
+        assert calls.find_processes(self.site.sr.uuid) == []
         if not self.image.has_data:
             self.site.wait_settled(self.image)
             assert self.image.status == "queued"
@@ -146,7 +150,7 @@ class SlowReading(faults.UploadStall):
     """The service takes an upload in pieces, with a pause before each."""
 
     def receive(self, request, wire):
-        pieces = iter(range(PIECE, BLOCKS * cases.BLOCK, PIECE))
+        pieces = iter(range(PIECE, BLOCKS * sr_disks.BLOCK, PIECE))
 
         def pause_and_go_on():
             wire.pause(self.seconds)
@@ -158,7 +162,7 @@ class SlowReading(faults.UploadStall):
 
 def slow(direction):
     """The transfer takes about 5 s."""
-    interval_s = 5.0 * PIECE / BLOCKS / cases.BLOCK
+    interval_s = 5.0 * PIECE / BLOCKS / sr_disks.BLOCK
     if direction == "download":
         return faults.Drip(piece=PIECE, interval_s=interval_s, path="/file$")
     return SlowReading(interval_s, method="PUT")
@@ -207,7 +211,7 @@ def test_cancel_while_data_flow(transfer, direction):
     ids=["the look before", "the properties", "the first byte"])
 def test_cancel_early_in_an_upload(newest, planned):
     newest.start("upload", planned)
-    cases.wait_until(lambda: planned.hits)
+    calls.wait_until(lambda: planned.hits)
     time.sleep(STARTED_S)
     assert newest.cancel() < patience.LIMIT_S
     newest.expect_cancelled()
@@ -216,7 +220,7 @@ def test_cancel_early_in_an_upload(newest, planned):
 def test_cancel_while_a_download_waits_to_continue(newest):
     newest.start("download", faults.HangUp(at=1 << 20, path="/file$"), faults.Refusal(503, path="/file$", nth=2, times=None))
     # The waits are 0.5, 1, 2, 4 and 8 s.
-    cases.wait_until(lambda: len([request for request in newest.service.requests if request.path.endswith("/file")]) >= 4)
+    calls.wait_until(lambda: len([request for request in newest.service.requests if request.path.endswith("/file")]) >= 4)
     assert newest.cancel() < patience.LIMIT_S
     newest.expect_cancelled()
 
@@ -298,7 +302,7 @@ def test_task_that_never_was(newest, direction):
 
 @pytest.mark.parametrize("task", ["", "task", "OpaqueRef:", "OpaqueRef:a b", "OpaqueRef:NULL/x"])
 def test_reference_that_is_none(newest, task):
-    with cases.refused("download_vhd2", "ArgumentError", "task"):
+    with calls.refused("download_vhd2", "ArgumentError", "task"):
         newest.site.download(str(uuid.uuid4()), [str(uuid.uuid4())], task=task)
 
 

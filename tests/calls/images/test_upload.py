@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""upload_vhd2 on every dom0 Python: what the image service gets, who can read it, and what is refused."""
+"""upload_vhd2 on every dom0 Python: the data that the image service gets, their readers, and refusals."""
 
 import http.server
 import os
@@ -13,7 +13,9 @@ import uuid
 import pytest
 import XenAPI
 
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import sr_disks
+from tests.calls.images import transfers
 from tests.harness.image_service import service_faults as faults
 from tests.harness.image_service import service_tokens as tokens
 from tests.harness.image_service.service import ImageService
@@ -47,24 +49,24 @@ def new_service():
 
 @pytest.fixture
 def site(upload_pool, new_service):
-    return cases.Site(upload_pool, new_service(has_v1=True), upload_pool.add_sr())
+    return transfers.Site(upload_pool, new_service(has_v1=True), upload_pool.add_sr())
 
 
 @pytest.fixture
 def disk(site):
     """The uuid of a VDI in the SR."""
-    return cases.write_chain(site.sr.path)[0]
+    return sr_disks.write_chain(site.sr.path)[0]
 
 
 @pytest.mark.parametrize("is_legacy", [False, True], ids=["plain", "legacy"])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_upload(site, depth, is_legacy):
-    uuids = cases.write_chain(site.sr.path, depth)
+    uuids = sr_disks.write_chain(site.sr.path, depth)
     image = site.service.add_image(container_format=None, disk_format=None)
-    with cases.unchanged(site.sr.path):
+    with sr_disks.unchanged(site.sr.path):
         assert site.upload(image.id, uuids, is_legacy) is None
     assert (image.status, image.container_format, image.disk_format, image.visibility) == ("active", "ovf", "vhd", "private")
-    assert image.properties == cases.PROPERTIES
+    assert image.properties == transfers.PROPERTIES
     assert site.image_digests(image) == site.disk_digests(uuids)
 
     request = site.image_requests(image)[-2]
@@ -74,12 +76,12 @@ def test_upload(site, depth, is_legacy):
 
 @pytest.mark.parametrize("is_legacy", [False, True], ids=["plain", "legacy"])
 def test_upload_v1(site, is_legacy):
-    uuids = cases.write_chain(site.sr.path, 3)
+    uuids = sr_disks.write_chain(site.sr.path, 3)
     image = site.service.add_image(container_format=None, disk_format=None)
-    with cases.unchanged(site.sr.path):
+    with sr_disks.unchanged(site.sr.path):
         assert site.upload(image.id, uuids, is_legacy, api_version=None if is_legacy else 1) is None
     assert (image.status, image.container_format, image.disk_format, image.visibility) == ("active", "ovf", "vhd", "private")
-    assert image.properties == cases.PROPERTIES
+    assert image.properties == transfers.PROPERTIES
     assert site.image_digests(image) == site.disk_digests(uuids)
     sent = {name.lower(): value for name, value in site.image_requests(image)[-2].headers.items()}
     assert sent["x-image-meta-property-os-type"] == "linux"
@@ -102,17 +104,17 @@ def test_empty_properties_leave_those_of_the_image(site, disk):
 
 
 def test_upload_and_download_again(site):
-    uuids = cases.write_chain(site.sr.path, 3)
+    uuids = sr_disks.write_chain(site.sr.path, 3)
     image = site.service.add_image()
     site.upload(image.id, uuids)
-    stack = [str(uuid.uuid4()) for _ in range(3)]
-    assert site.download(image.id, stack) == {"root": {"uuid": stack[-1]}}
-    assert cases.guest_digest(site.sr.path, stack[-1]) == cases.guest_digest(site.sr.path, uuids[0])
+    stack = calls.make_uuids(3)
+    assert site.download(image.id, stack) == stack[-1]
+    assert sr_disks.guest_digest(site.sr.path, stack[-1]) == sr_disks.guest_digest(site.sr.path, uuids[0])
     records = site.sr.scan()
     assert {stack[-1], uuids[0]} <= set(records)
-    digest = cases.guest_digest(site.sr.path, uuids[0])
+    digest = sr_disks.guest_digest(site.sr.path, uuids[0])
     site.sr.collect_garbage()
-    assert [cases.guest_digest(site.sr.path, leaf) for leaf in (uuids[0], stack[-1])] == [digest, digest]
+    assert [sr_disks.guest_digest(site.sr.path, leaf) for leaf in (uuids[0], stack[-1])] == [digest, digest]
 
 
 def write_text_disk(site):
@@ -120,7 +122,7 @@ def write_text_disk(site):
     vdi_uuid = str(uuid.uuid4())
     words = ["%x" % (number * 2654435761 % (1 << 32)) for number in range(200)]
     text = " ".join(words[number * number * 7 % 200] for number in range(120000)).encode("ascii")
-    vhd_writer.write_dynamic(cases.vhd_path(site.sr.path, vdi_uuid), [(0, text[:512 * 1000])], size_bytes=cases.DISK_BYTES)
+    vhd_writer.write_dynamic(sr_disks.vhd_path(site.sr.path, vdi_uuid), [(0, text[:512 * 1000])], size_bytes=sr_disks.DISK_BYTES)
     return vdi_uuid
 
 
@@ -139,32 +141,32 @@ def test_compression_level(site):
 @pytest.mark.parametrize("level", [0, 10, "fast", ""])
 def test_compression_level_that_is_none(site, disk, level):
     image = site.service.add_image()
-    with cases.refused(UPLOAD, "ArgumentError", "properties", "xenapi_image_compression_level"):
+    with calls.refused(UPLOAD, "ArgumentError", "properties", "xenapi_image_compression_level"):
         site.upload(image.id, [disk], properties={"xenapi_image_compression_level": level})
     assert site.service.requests == []
 
 
 def test_same_disk_makes_same_data(site):
-    uuids = cases.write_chain(site.sr.path, 2)
+    uuids = sr_disks.write_chain(site.sr.path, 2)
     images = [site.service.add_image() for _ in range(2)]
     for image in images:
         site.upload(image.id, uuids)
     assert site.image_content(images[0]) == site.image_content(images[1])
 
 
-# Who reads what was stored. One Python wrote it: what it sends is compared byte by byte between Pythons below.
+# Readers of a stored image. One Python wrote it: a test below compares the data of all Pythons byte by byte.
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """(path of an uploaded image, path of its one VHD, path of an uploaded chain of three)."""
     directory = tmp_path_factory.mktemp("stored")
     with Pool() as pool, ImageService(directory=str(directory)) as service:
-        site = cases.Site(pool, service, pool.srs[0])
-        disk = cases.write_chain(site.sr.path, blocks=3)
-        copy = shutil.copy(cases.vhd_path(site.sr.path, disk[0]), str(directory / "0.vhd"))
+        site = transfers.Site(pool, service, pool.srs[0])
+        disk = sr_disks.write_chain(site.sr.path, blocks=3)
+        copy = shutil.copy(sr_disks.vhd_path(site.sr.path, disk[0]), str(directory / "0.vhd"))
         images = [service.add_image(), service.add_image()]
         site.upload(images[0].id, disk)
-        site.upload(images[1].id, cases.write_chain(site.sr.path, 3))
+        site.upload(images[1].id, sr_disks.write_chain(site.sr.path, 3))
         yield images[0].path, copy, images[1].path
 
 
@@ -206,9 +208,9 @@ def test_read_by_tarfile(stored, dom0_python):
 
 
 def test_every_python_writes_the_same(stored, upload_pool, new_service):
-    site = cases.Site(upload_pool, new_service(), upload_pool.add_sr())
+    site = transfers.Site(upload_pool, new_service(), upload_pool.add_sr())
     vdi_uuid = str(uuid.uuid4())
-    shutil.copy(stored[1], cases.vhd_path(site.sr.path, vdi_uuid))
+    shutil.copy(stored[1], sr_disks.vhd_path(site.sr.path, vdi_uuid))
     image = site.service.add_image()
     site.upload(image.id, [vdi_uuid])
     assert site.image_content(image) == open(stored[0], "rb").read()
@@ -242,7 +244,7 @@ print(reader.vdis)
 
 
 class _VdiImport(http.server.BaseHTTPRequestHandler):
-    """XAPI's /import_raw_vdi: keeps what it gets."""
+    """XAPI's /import_raw_vdi, which keeps the data that it gets."""
 
     def do_PUT(self):
         self.server.imported = self.rfile.read(int(self.headers["Content-Length"]))
@@ -268,12 +270,12 @@ def test_read_by_os_xenapi(stored):
     assert server.imported == open(stored[1], "rb").read()
 
 
-# What is refused. The SR is as before, and the image is not active unless it was.
+# Refusals. The SR is as before, and the image is not active unless it was.
 
 def expect_refusal(site, image_id, uuids, class_name, *parts, **changes):
-    with cases.unchanged(site.sr.path), cases.refused(UPLOAD, class_name, *parts) as caught:
+    with sr_disks.unchanged(site.sr.path), calls.refused(UPLOAD, class_name, *parts) as messages:
         site.upload(image_id, uuids, **changes)
-    return caught.value.details
+    return messages[0]
 
 
 def test_bad_token(site, disk):
@@ -296,15 +298,13 @@ def test_image_that_is_not_there(site, disk, case, api_version):
     if case == "deleted":
         site.service.images.delete(image)
     image_id = str(uuid.uuid4()) if case == "absent" else image.id
-    details = expect_refusal(site, image_id, [disk], "ImageNotFound", api_version=api_version)
-    assert details == ["XENAPI_PLUGIN_FAILURE", UPLOAD, "ImageNotFound", "ImageNotFound"]
+    assert expect_refusal(site, image_id, [disk], "ImageNotFound", api_version=api_version) == "ImageNotFound"
 
 
 def test_image_deleted_between_look_and_upload(site, disk):
     image = site.service.add_image()
     site.service.faults.append(faults.Refusal(404, method="PUT", path=image.id))
-    details = expect_refusal(site, image.id, [disk], "ImageNotFound")
-    assert details[3] == "ImageNotFound"
+    assert expect_refusal(site, image.id, [disk], "ImageNotFound") == "ImageNotFound"
 
 
 @pytest.mark.parametrize("api_version", [1, 2])
@@ -331,20 +331,20 @@ def test_size_that_is_no_number(site, disk, size):
 
 @pytest.mark.parametrize("limits", [{"image_size_cap": 1 << 20}, {"user_storage_quota": 1 << 20}], ids=["cap", "quota"])
 def test_too_big(upload_pool, new_service, limits):
-    site = cases.Site(upload_pool, new_service(**limits), upload_pool.add_sr())
-    uuids = cases.write_chain(site.sr.path, blocks=4)
+    site = transfers.Site(upload_pool, new_service(**limits), upload_pool.add_sr())
+    uuids = sr_disks.write_chain(site.sr.path, blocks=4)
     image = site.service.add_image()
     expect_refusal(site, image.id, uuids, "PluginError", "413")
     assert image.status != "active"
 
 
 def test_image_deleted_during_upload(site):
-    uuids = cases.write_chain(site.sr.path, blocks=4)
+    uuids = sr_disks.write_chain(site.sr.path, blocks=4)
     image = site.service.add_image()
     site.service.faults.append(faults.UploadStall(1, at=1 << 20, method="PUT"))
 
     def delete():
-        cases.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
+        calls.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
         site.service.images.delete(image)
     thread = threading.Thread(target=delete)
     thread.start()
@@ -354,13 +354,13 @@ def test_image_deleted_during_upload(site):
 
 
 def test_a_disk_that_is_written_to_meanwhile(site):
-    uuids = cases.write_chain(site.sr.path, depth=2, blocks=4)
+    uuids = sr_disks.write_chain(site.sr.path, depth=2, blocks=4)
     image = site.service.add_image()
     site.service.faults.append(faults.UploadStall(1, at=1 << 20, method="PUT"))
 
     def write():
-        cases.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
-        os.utime(cases.vhd_path(site.sr.path, uuids[1]))
+        calls.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
+        os.utime(sr_disks.vhd_path(site.sr.path, uuids[1]))
     thread = threading.Thread(target=write)
     thread.start()
     expect_refusal(site, image.id, uuids, "RetryableError", "the VHD of VDI %s was changed while it was read" % uuids[1])
@@ -379,7 +379,7 @@ def test_missing_disk(site, disk):
 
 @pytest.mark.parametrize("case", ["strangers", "child first", "base missing", "base alone", "hidden leaf"])
 def test_disks_that_are_no_chain(site, disk, case):
-    leaf, parent, base = cases.write_chain(site.sr.path, 3)
+    leaf, parent, base = sr_disks.write_chain(site.sr.path, 3)
     uuids, text = {
         "strangers": ([leaf, disk], "not a chain"),
         "child first": ([parent, leaf, base], "not a chain"),
@@ -393,8 +393,8 @@ def test_disks_that_are_no_chain(site, disk, case):
 
 
 def test_damaged_disk(site, disk):
-    vhd_writer.patch(cases.vhd_path(site.sr.path, disk), 0, bytes(2048))
-    vhd_writer.patch(cases.vhd_path(site.sr.path, disk), -512, bytes(512))
+    vhd_writer.patch(sr_disks.vhd_path(site.sr.path, disk), 0, bytes(2048))
+    vhd_writer.patch(sr_disks.vhd_path(site.sr.path, disk), -512, bytes(512))
     image = site.service.add_image()
     expect_refusal(site, image.id, [disk], "StorageError", disk)
     assert site.service.requests == []
@@ -421,14 +421,14 @@ def test_formats_may_not_be_refused(site, disk):
 
 
 def test_service_without_the_version(upload_pool, new_service):
-    site = cases.Site(upload_pool, new_service(), upload_pool.add_sr())
+    site = transfers.Site(upload_pool, new_service(), upload_pool.add_sr())
     image = site.service.add_image()
-    expect_refusal(site, image.id, cases.write_chain(site.sr.path), "PluginError", "api_version", api_version=1)
+    expect_refusal(site, image.id, sr_disks.write_chain(site.sr.path), "PluginError", "api_version", api_version=1)
 
 
 def test_truncated_upload_that_the_service_calls_complete(site):
-    """uWSGI takes what it cannot read for the end of the body."""
-    uuids = cases.write_chain(site.sr.path, blocks=2)
+    """uWSGI takes a chunk that it cannot read for the end of the body."""
+    uuids = sr_disks.write_chain(site.sr.path, blocks=2)
     image = site.service.add_image()
     site.service.faults.append(faults.UploadTruncation(100000, method="PUT"))
     expect_refusal(site, image.id, uuids, "PluginError", "damaged", "100000", "delete it")
@@ -447,7 +447,7 @@ def test_other_data_of_the_same_size(site, disk, monkeypatch):
 
 def test_answer_before_the_end(site):
     """A success that comes when a part has been sent is none."""
-    uuids = cases.write_chain(site.sr.path, blocks=6)
+    uuids = sr_disks.write_chain(site.sr.path, blocks=6)
     image = site.service.add_image()
     site.service.faults.append(faults.Refusal(204, after=1 << 20, method="PUT"))
     expect_refusal(site, image.id, uuids, "PluginError", "part")
@@ -461,30 +461,30 @@ def test_statuses(stored_site, status, class_name):
     site, disk = stored_site
     image = site.service.add_image()
     site.service.faults.append(faults.Refusal(status, method="PUT", path=image.id))
-    details = expect_refusal(site, image.id, [disk], class_name)
-    assert details[3] == "ImageNotFound" if status == 404 else str(status) in details[3]
+    message = expect_refusal(site, image.id, [disk], class_name)
+    assert message == "ImageNotFound" if status == 404 else str(status) in message
     assert image.status == "queued"
 
 
 @pytest.fixture(scope="module")
 def stored_site():
-    """One site on this Python, for what does not depend on it."""
+    """One site on this Python, for tests that do not depend on it."""
     with Pool() as pool, ImageService() as service:
-        yield cases.Site(pool, service, pool.srs[0]), cases.write_chain(pool.srs[0].path)[0]
+        yield transfers.Site(pool, service, pool.srs[0]), sr_disks.write_chain(pool.srs[0].path)[0]
 
 
 def test_signal_during_upload(site):
-    uuids = cases.write_chain(site.sr.path, blocks=6)
+    uuids = sr_disks.write_chain(site.sr.path, blocks=6)
     image = site.service.add_image()
     site.service.faults.append(faults.UploadStall(3, at=1 << 20, method="PUT"))
 
     def terminate():
-        cases.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
-        for pid in cases.find_processes(site.sr.uuid):
+        calls.wait_until(lambda: any(request.received_bytes >= 1 << 20 for request in site.image_requests(image)))
+        for pid in calls.find_processes(site.sr.uuid):
             os.kill(pid, signal.SIGTERM)
     thread = threading.Thread(target=terminate)
     thread.start()
-    with cases.unchanged(site.sr.path), pytest.raises(XenAPI.Failure) as caught:
+    with sr_disks.unchanged(site.sr.path), pytest.raises(XenAPI.Failure) as caught:
         site.upload(image.id, uuids)
     thread.join(10)
     assert caught.value.details[1] == "signal: SIGTERM"

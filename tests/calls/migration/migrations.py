@@ -4,18 +4,16 @@
 import contextlib
 import glob
 import os
-import threading
 import uuid
 
 import pytest
-import XenAPI
 
 from dom0_lib.migration import rsync
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import sr_disks
 from tests.harness.dom0.ssh_daemon import SshDaemon
 from tests.harness.image_service.tcp_gate import Gate
 from tests.harness.pool import Pool
-from tests.harness.vhd import vhd_reader
 
 PLUGIN = "migration.py"
 SETTINGS = "[transfer]\nreserve = 1\ncollection_wait = 5\nnice = 0\n"
@@ -43,7 +41,7 @@ class Pair(object):
     def transfer(self, label, vdi_uuid, place, is_legacy=False, **changes):
         """transfer_vhd on the source."""
         arguments = dict({"instance_uuid": label, "host": self.host, "vdi_uuid": vdi_uuid,
-                          "sr_path": "/var/run/sr-mount/" + self.source_sr.uuid, "seq_num": place}, **changes)
+                          "sr_path": calls.mount_path(self.source_sr), "seq_num": place}, **changes)
         return self._call("transfer_vhd", arguments, is_legacy, host=self._places[0])
 
     def transfer_chain(self, label, uuids, **changes):
@@ -53,19 +51,18 @@ class Pair(object):
 
     def receive(self, label, uuids, is_legacy=False, **changes):
         """move_vhds_into_sr on the target; `uuids` are leaf first."""
-        arguments = dict({"instance_uuid": label, "sr_path": "/var/run/sr-mount/" + self.target_sr.uuid,
+        arguments = dict({"instance_uuid": label, "sr_path": calls.mount_path(self.target_sr),
                           "uuid_stack": uuids[::-1]}, **changes)
         return self._call("move_vhds_into_sr", arguments, is_legacy, host=self._places[1])
 
     def _call(self, function, arguments, is_legacy, host):
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        encode, decode = (cases.encode_legacy, cases.decode_legacy) if is_legacy else (cases.encode_plain, cases.json.loads)
-        return decode(self.pool.call(PLUGIN, function, encode(arguments), host=host))
+        return calls.call_form(self.pool, PLUGIN, function, arguments, is_legacy, host)
 
     def write_guest(self, depth=3, **options):
         """A guest's chain in the source's SR: (uuids leaf first, digest)."""
-        uuids = cases.write_chain(self.source_sr.path, depth, **options)
-        return uuids, cases.guest_digest(self.source_sr.path, uuids[0])
+        uuids = sr_disks.write_chain(self.source_sr.path, depth, **options)
+        return uuids, sr_disks.guest_digest(self.source_sr.path, uuids[0])
 
     def arrived(self, label):
         """{name: size} of what lies in /images/instance<label> of the target; the unfinished with their directory."""
@@ -83,11 +80,11 @@ class Pair(object):
     def find_programs(self, text="rsync"):
         """Process ids of the transfer's programs, here and there, with `text` in their command lines."""
         hosts = [self.source, self.target]
-        return [pid for pid in cases.find_processes(text.replace(" ", "\0")) if _belongs_to(pid, hosts)]
+        return [pid for pid in calls.find_processes(text.replace(" ", "\0")) if _belongs_to(pid, hosts)]
 
     def expect_idle(self, limit_s=5.0):
         """No program of a transfer runs any more, and no lock or staging directory is left."""
-        cases.wait_until(lambda: not self.find_programs(), limit_s)
+        calls.wait_until(lambda: not self.find_programs(), limit_s)
         assert not glob.glob(self.source_sr.path + "/.dom0-plugins-*")
         with self.source.sm_locks.hold(self.source_sr.uuid, "gc_active", 0):
             pass
@@ -117,38 +114,12 @@ def open_pair(pythons, more="", is_trusted=True):
         pytest.skip("not applicable: %s" % error)
     with pool:
         for host in pool.hosts:
-            cases.write_settings(host, SETTINGS)
+            calls.write_settings(host, SETTINGS)
             host.dom0.open_namespace()  # which shows what is in /etc by now
         with SshDaemon(pool.hosts[1], more) as daemon:
             if is_trusted:
                 daemon.admit(pool.hosts[0])
             yield Pair(pool, daemon)
-
-
-class Background(object):
-    """A call in a thread; `failure` holds Failure.details when it has ended with one."""
-
-    def __init__(self, call, *arguments, **options):
-        self.failure = None
-        self._call = call, arguments, options
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        call, arguments, options = self._call
-        try:
-            call(*arguments, **options)
-        except XenAPI.Failure as failure:
-            self.failure = failure.details
-
-    def join(self, limit_s=60):
-        self._thread.join(limit_s)
-        assert not self._thread.is_alive(), "the call did not end"
-        return self.failure
-
-
-def digest_of(sr, leaf):
-    return vhd_reader.digest(cases.vhd_path(sr.path, leaf))
 
 
 @contextlib.contextmanager

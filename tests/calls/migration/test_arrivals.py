@@ -8,8 +8,10 @@ import uuid
 
 import pytest
 
-from tests import conftest
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls.background import Background
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.calls.migration import migrations
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_writer
@@ -23,37 +25,37 @@ class Receiver(migrations.Pair):
 
     def __init__(self, pool):
         super().__init__(pool, None)
-        cases.write_settings(self.target, migrations.SETTINGS)
+        calls.write_settings(self.target, migrations.SETTINGS)
 
     def arrive(self, depth=3, **options):
         """(label, uuids of the VDIs to be, leaf first, digest) of a chain that has arrived."""
         label = migrations.make_label()
         directory = self.directory(label)
         os.makedirs(directory)
-        uuids = cases.write_chain(directory, depth, **options)
-        digest = cases.guest_digest(directory, uuids[0])
+        uuids = sr_disks.write_chain(directory, depth, **options)
+        digest = sr_disks.guest_digest(directory, uuids[0])
         for number, vdi_uuid in enumerate(uuids):
-            os.rename(cases.vhd_path(directory, vdi_uuid), os.path.join(directory, "%d.vhd" % number))
-        return label, [str(uuid.uuid4()) for _ in range(depth)], digest
+            os.rename(sr_disks.vhd_path(directory, vdi_uuid), os.path.join(directory, "%d.vhd" % number))
+        return label, calls.make_uuids(depth), digest
 
     def directory(self, label):
         return self.target.dom0.locate("/images/instance" + label)
 
     def expect_received(self, label, uuids, digest):
-        assert migrations.digest_of(self.target_sr, uuids[0]) == digest
+        assert sr_disks.guest_digest(self.target_sr.path, uuids[0]) == digest
         records = self.target_sr.scan()
         assert [records[each]["managed"] for each in uuids] == [True] + [False] * (len(uuids) - 1)
         assert not os.path.lexists(self.directory(label))
 
     def expect_refused(self, label, uuids, class_name, *parts, is_kept=False, **changes):
-        with cases.unchanged(self.target_sr.path), cases.refused(RECEIVE, class_name, *parts):
+        with sr_disks.unchanged(self.target_sr.path), calls.refused(RECEIVE, class_name, *parts):
             self.receive(label, uuids, **changes)
         assert os.path.lexists(self.directory(label)) == is_kept
 
 
 @pytest.fixture(scope="module")
 def receiver():
-    with Pool(python=conftest.DOM0_PYTHONS[-1][1]) as pool:
+    with Pool(python=pythons.NEWEST) as pool:
         yield Receiver(pool)
 
 
@@ -86,7 +88,7 @@ def test_received(receiver, images, depth):
     assert receiver.receive(label, uuids) == {"root": {"uuid": uuids[0]}}
     receiver.expect_received(label, uuids, digest)
     for each in uuids:
-        assert os.stat(cases.vhd_path(receiver.target_sr.path, each)).st_nlink == 1
+        assert os.stat(sr_disks.vhd_path(receiver.target_sr.path, each)).st_nlink == 1
 
 
 def test_images_is_a_link_into_the_sr(receiver):
@@ -116,9 +118,9 @@ def test_what_a_crashed_transfer_left_is_no_hindrance(receiver, images):
 def test_holes_stay_holes(receiver, elsewhere):
     label, uuids, digest = receiver.arrive(1)
     path = os.path.join(receiver.directory(label), "0.vhd")
-    vhd_writer.write_dynamic(path, [(number * cases.BLOCK, b"x" * 512) for number in range(16)], cases.DISK_BYTES)
+    vhd_writer.write_dynamic(path, [(number * sr_disks.BLOCK, b"x" * 512) for number in range(16)], sr_disks.DISK_BYTES)
     receiver.receive(label, uuids)
-    status = os.stat(cases.vhd_path(receiver.target_sr.path, uuids[0]))
+    status = os.stat(sr_disks.vhd_path(receiver.target_sr.path, uuids[0]))
     assert status.st_size > 32 * MIB and status.st_blocks * 512 < 4 * MIB
 
 
@@ -156,9 +158,9 @@ def _leave_another_chain(first):
     def change(directory):
         other = os.path.join(os.path.dirname(directory), "other")
         os.mkdir(other)
-        uuids = cases.write_chain(other, 3, seed="other")
+        uuids = sr_disks.write_chain(other, 3, seed="other")
         for number in range(first, 3):
-            os.rename(cases.vhd_path(other, uuids[number]), os.path.join(directory, "%d.vhd" % number))
+            os.rename(sr_disks.vhd_path(other, uuids[number]), os.path.join(directory, "%d.vhd" % number))
         shutil.rmtree(other)
     return change
 
@@ -166,7 +168,7 @@ def _leave_another_chain(first):
 def _shorten(directory):
     """Of an earlier attempt: since then the chain was coalesced into one disk."""
     _remove("0.vhd")(directory)
-    vhd_writer.write_dynamic(os.path.join(directory, "0.vhd"), [(0, b"y" * 512)], cases.DISK_BYTES)
+    vhd_writer.write_dynamic(os.path.join(directory, "0.vhd"), [(0, b"y" * 512)], sr_disks.DISK_BYTES)
 
 
 def _truncate(directory):
@@ -218,8 +220,8 @@ def test_refused(request, receiver, case, where):
     directory = receiver.directory(label)
     change(directory)
     aside = os.path.join(os.path.dirname(directory), "aside")
-    before = cases.read_tree(aside) if os.path.isdir(aside) else os.path.lexists(aside) and open(aside, "rb").read()
-    receiver.expect_refused(label, uuids + [str(uuid.uuid4()) for _ in range(14)], class_name, "/images/instance" + label, *parts)
+    before = sr_disks.describe_tree(aside) if os.path.isdir(aside) else os.path.lexists(aside) and open(aside, "rb").read()
+    receiver.expect_refused(label, uuids + calls.make_uuids(14), class_name, "/images/instance" + label, *parts)
     if before:
         with open(aside, "rb") as kept:
             assert kept.read() == before, "what a link leads to is another's"
@@ -231,7 +233,7 @@ def test_a_directory_that_is_a_link(receiver):
     label, uuids, _ = receiver.arrive()
     os.rename(receiver.directory(label), receiver.target.dom0.locate("/tmp/elsewhere"))
     os.symlink(receiver.target.dom0.locate("/tmp/elsewhere"), receiver.directory(label))
-    with cases.unchanged(receiver.target.dom0.locate("/tmp/elsewhere")):
+    with sr_disks.unchanged(receiver.target.dom0.locate("/tmp/elsewhere")):
         receiver.expect_refused(label, uuids, "UnsafeImage", "is not a directory", is_kept=True)
     os.unlink(receiver.directory(label))
 
@@ -251,12 +253,12 @@ def test_what_can_be_repeated(receiver, images):
         assert sorted(name for name in os.listdir(directory) if name != "owner") == ["0.vhd", "1.vhd", "2.vhd"]
     expect_kept("ArgumentError", "has 2 uuids", uuids[:2])
     expect_kept("StorageError", "is not there", sr_path="/var/run/sr-mount/" + str(uuid.uuid4()))
-    taken, _, _ = cases.write_chain(receiver.target_sr.path, 3)
+    taken, _, _ = sr_disks.write_chain(receiver.target_sr.path, 3)
     expect_kept("StorageError", "already has a VDI " + taken, uuids[:2] + [taken])
     if images == "elsewhere":
-        cases.write_settings(receiver.target, "[transfer]\nreserve = 16777216\n")
+        calls.write_settings(receiver.target, "[transfer]\nreserve = 16777216\n")
         expect_kept("StorageError", "free")
-        cases.write_settings(receiver.target, migrations.SETTINGS)
+        calls.write_settings(receiver.target, migrations.SETTINGS)
     receiver.receive(label, uuids)
     receiver.expect_received(label, uuids, digest)
 
@@ -266,11 +268,11 @@ def test_two_calls_for_one_label(receiver):
     label, uuids, digest = receiver.arrive()
     others = [str(uuid.uuid4()) for _ in uuids]
     with receiver.target.sm_locks.hold(receiver.target_sr.uuid, "sr", 0):
-        first = migrations.Background(receiver.receive, label, uuids)
-        cases.wait_until(lambda: [name for name in os.listdir(receiver.target_sr.path) if name.startswith(".dom0-plugins-")])
-        with cases.refused(RECEIVE, "RetryableError", "another call"):
+        first = Background(receiver.receive, label, uuids)
+        calls.wait_until(lambda: [name for name in os.listdir(receiver.target_sr.path) if name.startswith(".dom0-plugins-")])
+        with calls.refused(RECEIVE, "RetryableError", "another call"):
             receiver.receive(label, others)
-    assert first.join() is None
+    assert first.join().failure is None
     receiver.expect_received(label, uuids, digest)
     receiver.expect_refused(label, others, "StorageError", "nothing has arrived")
 
@@ -280,15 +282,15 @@ def test_cancelled_while_it_waits(receiver):
     session = receiver.pool.login()
     task = session.xenapi.task.create("migration", "")
     with receiver.target.sm_locks.hold(receiver.target_sr.uuid, "sr", 0):
-        call = migrations.Background(receiver.receive, label, uuids, task=task)
-        cases.wait_until(lambda: [name for name in os.listdir(receiver.target_sr.path) if name.startswith(".dom0-plugins-")])
+        call = Background(receiver.receive, label, uuids, task=task)
+        calls.wait_until(lambda: [name for name in os.listdir(receiver.target_sr.path) if name.startswith(".dom0-plugins-")])
         session.xenapi.task.cancel(task)
-        assert call.join(10) == ["TASK_CANCELLED", task]
+        assert call.join(10).failure == ["TASK_CANCELLED", task]
     receiver.receive(label, uuids)
     receiver.expect_received(label, uuids, digest)
 
 
-@pytest.mark.parametrize("python", conftest.DOM0_PYTHONS, ids=lambda version_and_path: version_and_path[0])
+@pytest.mark.parametrize("python", pythons.ALL, ids=pythons.version_of)
 def test_from_another_file_system_on_every_python(python):
     with Pool(python=python[1]) as pool, tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         receiver = Receiver(pool)

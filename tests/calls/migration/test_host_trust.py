@@ -12,10 +12,11 @@ import uuid
 import pytest
 import XenAPI
 
-from tests.calls import host_calls
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.calls.migration import migrations
-from tests.contract import calls
+from tests.contract import calls as contract_calls
 from tests.harness.pool import Pool
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
@@ -41,7 +42,7 @@ def read(host, path):
 
 
 def write(host, path, text):
-    return host_calls.write_file(host, path, text.encode("ascii"))
+    return calls.write_file(host, path, text.encode("ascii"))
 
 
 def trust_each_other(pair):
@@ -63,33 +64,32 @@ def open_trusting_pair(python, more=""):
         yield pair
 
 
-@pytest.mark.parametrize("python", [path for _, path in cases.ROTATION], ids=[version for version, _ in cases.ROTATION])
+@pytest.mark.parametrize("python", pythons.ROTATION, ids=pythons.version_of)
 def test_a_migration(python):
     with open_trusting_pair(python) as pair:
-        cases.write_settings(pair.source, STRICT)
+        calls.write_settings(pair.source, STRICT)
         before = read(pair.source, KNOWN)
         uuids, digest = pair.write_guest()
         label = migrations.make_label()
-        host_calls.write_file(pair.target, "/images/instance%s/7.vhd" % label, b"of an earlier attempt")
+        calls.write_file(pair.target, "/images/instance%s/7.vhd" % label, b"of an earlier attempt")
         pair.transfer_chain(label, uuids)
         stack = [migrations.make_label() for _ in uuids]
         pair.receive(label, stack)
-        assert migrations.digest_of(pair.target_sr, stack[0]) == digest
+        assert sr_disks.guest_digest(pair.target_sr.path, stack[0]) == digest
         assert read(pair.source, KNOWN) == before
 
         assert outcomes(call(pair.pool, "distrust_keys", host=1, host_uuids=[pair.source.uuid])) == {pair.source.uuid: "done"}
-        with cases.refused("transfer_vhd", "PluginError", "does not let root of this host in"):
+        with calls.refused("transfer_vhd", "PluginError", "does not let root of this host in"):
             pair.transfer(label, uuids[0], 0)
         assert outcomes(call(pair.pool, "distrust_keys")) == {pair.target.uuid: "done"}
-        with cases.refused("transfer_vhd", "PluginError", "host key"):
+        with calls.refused("transfer_vhd", "PluginError", "host key"):
             pair.transfer(label, uuids[0], 0)
         assert (read(pair.target, ADMITTED), read(pair.source, KNOWN)) == ("", "")
 
 
 # One host, whose plug-ins run as anybody
 
-@pytest.fixture(scope="module", params=[path for _, path in host_calls.TWO_PYTHONS],
-                ids=[version for version, _ in host_calls.TWO_PYTHONS])
+@pytest.fixture(scope="module", params=pythons.EDGES, ids=pythons.version_of)
 def single(request):
     with Pool(python=request.param) as pool:
         yield pool
@@ -100,7 +100,7 @@ def pool(single):
     """It has met nobody and has no key."""
     directory = single.hosts[0].dom0.locate("/root/.ssh")
     yield single
-    cases.remove_settings(single.hosts[0])
+    calls.remove_settings(single.hosts[0])
     shutil.rmtree(directory)
     os.mkdir(directory, 0o700)
 
@@ -110,7 +110,8 @@ def locate(pool, path):
 
 
 def make_entry(**changes):
-    return dict({"public_key": calls.PUBLIC_KEY, "addresses": ["10.0.0.7"], "host_keys": [calls.PUBLIC_KEY]}, **changes)
+    return dict({"public_key": contract_calls.PUBLIC_KEY, "addresses": ["10.0.0.7"],
+                 "host_keys": [contract_calls.PUBLIC_KEY]}, **changes)
 
 
 def make_host_key(pool, path, *options):
@@ -136,7 +137,7 @@ def test_a_key_is_made_once(pool):
 def test_a_key_that_is_there(pool, options):
     """Its public half is the key's own, whatever lies beside it."""
     public = make_host_key(pool, "/root/.ssh/id_" + options[1], *options)
-    write(pool.hosts[0], "/root/.ssh/id_%s.pub" % options[1], calls.PUBLIC_KEY)
+    write(pool.hosts[0], "/root/.ssh/id_%s.pub" % options[1], contract_calls.PUBLIC_KEY)
     assert call(pool, "ssh_key")["public_key"] == public
     write(pool.hosts[0], "/root/.ssh/id_ed25519", "no key")
     assert call(pool, "ssh_key")["public_key"] == public
@@ -146,13 +147,13 @@ def test_a_key_with_a_passphrase(pool):
     make_host_key(pool, "/root/.ssh/id_ed25519")
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", locate(pool, "/root/.ssh/id_ed25519")], check=True,
                    stdout=subprocess.DEVNULL)
-    with host_calls.refused("ssh_key", "PluginError", "/root/.ssh/id_ed25519", "passphrase"):
+    with calls.refused("ssh_key", "PluginError", "/root/.ssh/id_ed25519", "passphrase"):
         call(pool, "ssh_key")
 
 
 def test_a_key_of_the_settings(pool):
     write(pool.hosts[0], "/etc/dom0-plugins.conf", "[migration]\nidentity_file = /root/.ssh/other\n")
-    with host_calls.refused("ssh_key", "PluginError", "/root/.ssh/other", "ssh-keygen", "identity_file"):
+    with calls.refused("ssh_key", "PluginError", "/root/.ssh/other", "ssh-keygen", "identity_file"):
         call(pool, "ssh_key")
     public = make_host_key(pool, "/root/.ssh/other")
     make_host_key(pool, "/root/.ssh/id_ed25519")
@@ -174,8 +175,8 @@ def test_addresses_and_host_keys(pool):
 def test_steps(pool):
     first, second, own = str(uuid.uuid4()), str(uuid.uuid4()), pool.hosts[0].uuid
     write(pool.hosts[0], KNOWN, "10.0.0.7 ssh-ed25519 AAAAC3\nxen9 ssh-rsa AAAA\n")
-    write(pool.hosts[0], ADMITTED, "ssh-rsa AAAA\n%s old line" % calls.PUBLIC_KEY)
-    another = make_entry(addresses=["10.0.0.8"], public_key=calls.PUBLIC_KEY[:-1] + "g")
+    write(pool.hosts[0], ADMITTED, "ssh-rsa AAAA\n%s old line" % contract_calls.PUBLIC_KEY)
+    another = make_entry(addresses=["10.0.0.8"], public_key=contract_calls.PUBLIC_KEY[:-1] + "g")
     keys = {first: make_entry(), own: make_entry(), second: another}
     before = read(pool.hosts[0], ADMITTED), read(pool.hosts[0], KNOWN)
     assert outcomes(call(pool, "trust_keys", keys=keys, dry_run=True)) == {first: "problem", second: "would", own: "already"}
@@ -200,7 +201,7 @@ def test_steps(pool):
 
 def test_a_file_that_cannot_be_written(pool):
     keys = {str(uuid.uuid4()): make_entry() for _ in range(2)}
-    with host_calls.fault(pool, "trust.written:enospc"):
+    with calls.fault(pool.hosts[0], "trust.written:enospc"):
         steps = call(pool, "trust_keys", keys=keys)
     assert outcomes(steps) == dict.fromkeys(keys, "problem")
     assert {step["detail"] for step in steps} == {"cannot write %s: [Errno 28] No space left on device" % ADMITTED}
@@ -214,7 +215,7 @@ def test_a_file_that_cannot_be_written(pool):
 
 @pytest.mark.parametrize("point", ["key.made", "key.linked"])
 def test_a_killed_call_leaves_no_half_key(pool, point):
-    with host_calls.fault(pool, point + ":kill"), pytest.raises(XenAPI.Failure):
+    with calls.fault(pool.hosts[0], point + ":kill"), pytest.raises(XenAPI.Failure):
         call(pool, "ssh_key")
     made = os.path.exists(locate(pool, "/root/.ssh/id_ed25519"))
     assert made == (point == "key.linked")
@@ -237,7 +238,7 @@ def test_a_killed_call_leaves_the_old_or_the_new(pool, function, point, count):
     if function == "trust_keys":
         call(pool, "distrust_keys")
     arguments = {"keys": keys} if function == "trust_keys" else {}
-    with host_calls.fault(pool, "%s:kill:%d" % (point, count)), pytest.raises(XenAPI.Failure):
+    with calls.fault(pool.hosts[0], "%s:kill:%d" % (point, count)), pytest.raises(XenAPI.Failure):
         call(pool, function, **arguments)
     for path in others:
         assert read(pool.hosts[0], path) in {state[path] for state in states} | {others[path] + "\n"}

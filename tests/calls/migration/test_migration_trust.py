@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from tests import conftest
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
+from tests.calls import sr_disks
 from tests.calls.migration import migrations
 
 pytestmark = pytest.mark.needs("rsync", "ssh", "sshd", "ssh-keygen")
@@ -28,7 +29,7 @@ exec /usr/bin/ssh "$@"
 
 @pytest.fixture(scope="module")
 def pair():
-    with migrations.open_pair(conftest.DOM0_PYTHONS[-1][1]) as pair:
+    with migrations.open_pair(pythons.NEWEST) as pair:
         yield pair
 
 
@@ -36,7 +37,7 @@ def pair():
 def disk(pair):
     uuids, _ = pair.write_guest(1)
     yield uuids[0]
-    os.unlink(cases.vhd_path(pair.source_sr.path, uuids[0]))
+    os.unlink(sr_disks.vhd_path(pair.source_sr.path, uuids[0]))
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def strangers(pair):
     forget(pair)
     yield
     forget(pair)
-    cases.write_settings(pair.source, migrations.SETTINGS)
+    calls.write_settings(pair.source, migrations.SETTINGS)
 
 
 def known_hosts(pair):
@@ -63,7 +64,7 @@ def forget(pair):
 
 
 def set_migration(pair, text):
-    cases.write_settings(pair.source, migrations.SETTINGS + "[migration]\n%s\n" % text)
+    calls.write_settings(pair.source, migrations.SETTINGS + "[migration]\n%s\n" % text)
 
 
 @contextlib.contextmanager
@@ -87,7 +88,7 @@ def moved_away(path):
 
 def expect_refusal(pair, disk, label, class_name, *parts, **changes):
     """Refused, with nothing sent and all as it was."""
-    with cases.unchanged(pair.source_sr.path), cases.refused(TRANSFER, class_name, *parts) as caught:
+    with sr_disks.unchanged(pair.source_sr.path), calls.refused(TRANSFER, class_name, *parts) as caught:
         pair.transfer(label, disk, 0, **changes)
     assert "0.vhd" not in pair.arrived(label)
     pair.expect_idle()
@@ -189,7 +190,7 @@ def test_a_full_disk(pair, label):
         expect_refusal(pair, uuids[0], label, "StorageError", "full", "No space left")
     finally:
         run_in(pair.target, "umount /images")
-    os.unlink(cases.vhd_path(pair.source_sr.path, uuids[0]))
+    os.unlink(sr_disks.vhd_path(pair.source_sr.path, uuids[0]))
 
 
 def run_in(host, script):
@@ -256,12 +257,12 @@ def test_the_leaf_removes_what_a_longer_chain_has_left(pair, label):
     assert set(pair.arrived(label)) == {"0.vhd", "1.vhd", ".1.vhd.Ab12Cd"}
     stack = [migrations.make_label() for _ in range(2)]
     pair.receive(label, stack)
-    assert migrations.digest_of(pair.target_sr, stack[0]) == digest
+    assert sr_disks.guest_digest(pair.target_sr.path, stack[0]) == digest
     assert not os.path.exists(pair.arrived_path(label, ""))
 
 
 def test_what_looks_like_the_same_file_is_compared(pair, disk, label):
-    source = cases.vhd_path(pair.source_sr.path, disk)
+    source = sr_disks.vhd_path(pair.source_sr.path, disk)
     with open(source, "rb") as original:
         content = bytearray(original.read())
     content[100000] ^= 1
@@ -278,16 +279,16 @@ def test_what_looks_like_the_same_file_is_compared(pair, disk, label):
 def test_a_chain_that_does_not_end(pair, label):
     """Before the leaf is sent its chain is looked at: what has no base cannot arrive."""
     uuids, _ = pair.write_guest(3)
-    os.unlink(cases.vhd_path(pair.source_sr.path, uuids[2]))
+    os.unlink(sr_disks.vhd_path(pair.source_sr.path, uuids[2]))
     expect_refusal(pair, uuids[0], label, "StorageError", "no VHD of VDI " + uuids[2])
     assert pair.transfer(label, uuids[1], 1) is None
     for each in uuids[:2]:
-        os.unlink(cases.vhd_path(pair.source_sr.path, each))
+        os.unlink(sr_disks.vhd_path(pair.source_sr.path, each))
 
 
 def test_a_disk_that_is_not_there(pair, label):
     missing = migrations.make_label()
     for place in (0, 1):
-        with cases.refused(TRANSFER, "StorageError", missing):
+        with calls.refused(TRANSFER, "StorageError", missing):
             pair.transfer(label, missing, place)
     assert pair.arrived(label) == {}

@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from tests.calls import host_calls
-from tests.calls.host_calls import refused
+from tests.calls import calls
+from tests.calls.calls import refused
 
 PLUGIN, FUNCTION = "xenhost.py", "iptables_config"
 pytestmark = pytest.mark.needs("iptables-save")
@@ -30,7 +30,7 @@ def pool(network_pool):
 
 def run(pool, *command, **arguments):
     """As nova calls it: with more arguments than the call takes."""
-    return host_calls.call_json(pool, PLUGIN, FUNCTION, cmd_args=json.dumps(command), run_as_root="True", attempts="5", **arguments)
+    return calls.call_json(pool, PLUGIN, FUNCTION, cmd_args=json.dumps(command), run_as_root="True", attempts="5", **arguments)
 
 
 def deflate(text):
@@ -48,7 +48,7 @@ def test_restore_and_save(pool, network, program):
     assert ":nova-compute-local - [0:0]" in reply["out"] and counters + " -A INPUT -j nova-compute-local" in reply["out"]
     assert '--comment "a \\"quoted\\" comment"' in reply["out"]
     assert strip_comments(network.run(program + "-save", "-c", "-t", "filter")) == strip_comments(reply["out"])
-    # What was saved can be restored.
+    # The saved rules can be restored.
     run(pool, program + "-restore", "-c", process_input=reply["out"])
     assert strip_comments(run(pool, program + "-save", "-c", "-t", "filter")["out"]) == strip_comments(reply["out"])
 
@@ -92,7 +92,7 @@ def test_tables_that_are_wrong_change_nothing(pool, network):
     ["iptables-restore-translate"], ["iptables-save\n"], [], "iptables-save", {"cmd": "iptables-save"}, [["iptables-save"]]])
 def test_commands_that_are_refused(pool, command):
     with refused(FUNCTION, "ArgumentError", "'cmd_args'"):
-        host_calls.call_json(pool, PLUGIN, FUNCTION, cmd_args=json.dumps(command))
+        calls.call_json(pool, PLUGIN, FUNCTION, cmd_args=json.dumps(command))
 
 
 @pytest.mark.parametrize("text", [

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""network_config with the real ip, brctl and ovs-vsctl, in a network of its own: what each of its commands does."""
+"""network_config with the real ip, brctl and ovs-vsctl, in a network of its own: the effect of each of its commands."""
 
 import json
 import os
 
 import pytest
 
-from tests.calls import host_calls
-from tests.calls.host_calls import refused
+from tests.calls import calls
+from tests.calls.calls import refused
 from tests.calls.network import virtual_network
 
 PLUGIN, FUNCTION = "xenhost.py", "network_config"
@@ -40,7 +40,7 @@ def recorded(pool):
     """Function() -> the argument lists that programs have been started with, which do nothing but tell."""
     host = pool.hosts[0]
     log = host.dom0.locate("/tmp/commands")
-    programs = [host_calls.write_program(
+    programs = [calls.write_program(
         host, program, '{ printf "%%s" %s; for word; do printf "|%%s" "$word"; done; echo; } >>%s' % (program, log))
         for program in ("ip", "brctl", "ovs-vsctl")]
 
@@ -57,7 +57,7 @@ def recorded(pool):
 def configure(pool, command, **arguments):
     """As os-xenapi calls it: one map by position."""
     arguments = {name.replace("_hyphen_", "-"): value for name, value in arguments.items()}
-    return host_calls.call_legacy(pool, PLUGIN, FUNCTION, {"cmd": command, "args": arguments})
+    return calls.call_legacy(pool, PLUGIN, FUNCTION, {"cmd": command, "args": arguments})
 
 
 def test_links(pool, network):
@@ -130,7 +130,7 @@ def test_patch_ports_and_bridges_of_a_switch(pool, switch, bridge):
 
 
 def test_words_of_each_program(pool, recorded):
-    """What a name could be taken for as an option stands behind -- or dev, and no shell reads it."""
+    """A name that looks like an option follows -- or dev, and no shell reads it."""
     configure(pool, "ovs_create_port", bridge="br-int", port="vif3.0", iface_hyphen_id=PORT, mac=MAC, status="active")
     configure(pool, "ip_link_get_dev", device_name="up")
     configure(pool, "brctl_set_stp", bridge_name="qbr1", option="off", unknown="ignored")
@@ -160,5 +160,5 @@ def test_words_of_each_program(pool, recorded):
 ])
 def test_refusals(pool, recorded, command, arguments):
     with refused(FUNCTION, "ArgumentError", "'args'"):
-        host_calls.call_legacy(pool, PLUGIN, FUNCTION, {"cmd": command, "args": arguments})
+        calls.call_legacy(pool, PLUGIN, FUNCTION, {"cmd": command, "args": arguments})
     assert not os.path.exists(pool.hosts[0].dom0.locate("/tmp/commands"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""neutron's commands: the real programs in a network namespace of the test, and what must not run."""
+"""neutron's commands: the real programs in a network namespace of the test, and refusals."""
 
 import base64
 import contextlib
@@ -13,7 +13,8 @@ import zlib
 import pytest
 import XenAPI
 
-from tests import conftest
+from tests.calls import calls
+from tests.calls import pythons
 from tests.calls.network import network_namespace
 from tests.harness.pool import Pool
 from tests.harness.xapi.failures import Failure
@@ -21,7 +22,6 @@ from tests.unit.network import test_net_filters
 
 UNAUTHORIZED = ["XENAPI_PLUGIN_FAILURE", "run_command", "Denied", "Unauthorized command"]
 NOT_FOUND = ["XENAPI_PLUGIN_FAILURE", "run_command", "CommandNotFound", "Executable not found"]
-OLD_PYTHONS = [pytest.param(python, id=version) for version, python in conftest.DOM0_PYTHONS if version in ("2.7", "3.6")]
 RULES = """*filter
 :neutron-test - [0:0]
 -A neutron-test -s 10.0.0.%d/32 -m comment --comment "gr\xfc\xdfe" -j DROP
@@ -30,7 +30,7 @@ COMMIT
 
 
 class Dom0(object):
-    """Calls of netwrap.py from this thread, which the plug-in's network namespace is that of."""
+    """Calls of netwrap.py from this thread, whose network namespace the plug-in has."""
 
     def __init__(self, pool):
         self.pool = pool
@@ -56,8 +56,7 @@ class Dom0(object):
         self.dom0.add_program(name, "#!/bin/sh\n" + script)
 
     def write_settings(self, text):
-        with open(self.dom0.locate("/etc/dom0-plugins.conf"), "w") as target:
-            target.write(text)
+        calls.write_settings(self.pool.hosts[0], text)
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def dom0(pool):
     return Dom0(pool)
 
 
-@pytest.fixture(scope="module", params=OLD_PYTHONS)
+@pytest.fixture(scope="module", params=pythons.OLD, ids=pythons.version_of)
 def old_dom0(request):
     with Pool(python=request.param) as pool:
         yield Dom0(pool)
@@ -81,7 +80,7 @@ def namespace():
 
 
 def needs_kernel(*commands):
-    """Leave the test out on a kernel that cannot do what these commands ask of it."""
+    """Skip the test on a kernel that cannot run these commands."""
     for command in commands:
         process = subprocess.run(command.split(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  timeout=60)
@@ -173,7 +172,7 @@ def running_switch(root):
         yield
 
 
-@pytest.fixture(scope="module", params=OLD_PYTHONS)
+@pytest.fixture(scope="module", params=pythons.OLD, ids=pythons.version_of)
 def switch_dom0(request):
     try:
         with Pool(python=request.param, has_namespace=True) as pool, running_switch(pool.hosts[0].dom0.root):
@@ -236,9 +235,9 @@ def test_arguments_are_no_shell_text(old_dom0):
     os.remove(os.path.join(old_dom0.dom0.bin_dir, "ovs-vsctl"))
 
 
-# What is refused
+# Refusals
 
-@pytest.mark.parametrize("python", [param for param in OLD_PYTHONS if param.id == "3.6"])
+@pytest.mark.parametrize("python", pythons.OLD[-1:], ids=pythons.version_of)
 def test_nothing_that_is_refused_runs(python):
     """Each through a process; every program would leave a mark."""
     with Pool(python=python) as pool:
@@ -318,7 +317,7 @@ def test_output_is_bounded(old_dom0):
         os.remove(os.path.join(old_dom0.dom0.bin_dir, "ip"))
 
 
-# Who may call
+# Roles that may call
 
 def test_a_vm_operator_may_not(dom0):
     """VM.call_host_plugin lets one call any plug-in; this one asks for more."""

@@ -11,8 +11,8 @@ import tempfile
 
 import pytest
 
-from tests.calls import host_calls
-from tests.calls.images import transfer_cases as cases
+from tests.calls import calls
+from tests.calls import pythons
 from tests.harness.pool import Pool
 
 DEADLINE_S = 30
@@ -31,20 +31,20 @@ class Namespace(object):
         _run("ip", "netns", "delete", self.name)
 
     def run(self, *command, check=True):
-        """Run a program of this machine in it; what it printed."""
+        """Run a program of this machine in the namespace. Returns its output."""
         return _run("ip", "netns", "exec", self.name, *command, check=check)
 
     def supply(self, host, programs=PROGRAMS):
         """Make these programs of the host's dom0 the machine's, in this namespace."""
         for program in programs:
-            host_calls.write_program(host, program, 'exec %s netns exec %s %s "$@"' % (
+            calls.write_program(host, program, 'exec %s netns exec %s %s "$@"' % (
                 shutil.which("ip", path=_PATH), self.name, shutil.which(program, path=_PATH) or "/usr/sbin/" + program))
 
 
-@pytest.fixture(scope="module", params=host_calls.TWO_PYTHONS, ids=lambda python: python[0])
+@pytest.fixture(scope="module", params=pythons.EDGES, ids=pythons.version_of)
 def network_pool(request):
     """One host; its dom0 has a network of its own in tests that take `network`, too."""
-    with Pool(python=request.param[1]) as pool:
+    with Pool(python=request.param) as pool:
         yield pool
 
 
@@ -90,7 +90,7 @@ class Switch(object):
         return self._run("ovs-vsctl", "--timeout=%d" % DEADLINE_S, "--db=" + self.database, *arguments)
 
     def supply(self, host):
-        host_calls.write_program(host, "ovs-vsctl", 'exec /usr/bin/ovs-vsctl --db=%s "$@"' % self.database)
+        calls.write_program(host, "ovs-vsctl", 'exec /usr/bin/ovs-vsctl --db=%s "$@"' % self.database)
 
     def _run(self, *command):
         return _run(*command, env=dict(os.environ, PATH=_PATH, OVS_RUNDIR=self._directory))
@@ -101,7 +101,7 @@ class Switch(object):
             self._processes.append(subprocess.Popen(
                 [program] + list(arguments), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 env=dict(os.environ, PATH=_PATH, OVS_RUNDIR=self._directory)))
-        cases.wait_until(lambda: os.path.exists(self.database.partition(":")[2]))
+        calls.wait_until(lambda: os.path.exists(self.database.partition(":")[2]))
 
 
 def _run(*command, check=True, env=None):

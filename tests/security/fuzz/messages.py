@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzz targets: what a caller sends, and what the host's administrator writes."""
+"""Fuzz targets: callers' messages, and the administrator's settings."""
 
 import io
 import json
@@ -31,7 +31,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def fuzz_pickle(data):
-    """Only PickleError escapes; what is taken, Python's own reader takes for the same, and it survives a reply."""
+    """Only PickleError escapes; Python's own reader gets the same value from each accepted pickle, and from a reply with it."""
     text = bytes(data).decode("latin-1")
     try:
         value = pickles.loads(text)
@@ -52,7 +52,7 @@ def describe(value):
 
 
 def fuzz_wire(data):
-    """Only RequestError escapes; what is taken, xmlrpc.client takes for the same call."""
+    """Only RequestError escapes; xmlrpc.client reads the same call from each accepted request."""
     data = bytes(data)
     try:
         request = wire.decode_request(data)
@@ -62,13 +62,13 @@ def fuzz_wire(data):
     assert request.function and isinstance(request.session_ref, str)
     assert all(isinstance(text, str) for pair in request.arguments.items() for text in pair)
     if b"encoding" in data:
-        return  # ours is what XAPI writes: UTF-8
+        return  # our reader knows UTF-8 alone, which XAPI writes
     params, function = xmlrpc.client.loads(data)
     assert (function, params) == (request.function, (request.session_ref, request.arguments))
 
 
 def fuzz_json(data):
-    """Only ValueError escapes; what is taken, Python's own reader takes for the same, and it survives a reply."""
+    """Only ValueError escapes; Python's own reader gets the same value from each accepted text, and from a reply with it."""
     text = bytes(data).decode("utf-8", "surrogateescape")
     try:
         value = light_json.loads(text)
@@ -132,7 +132,7 @@ def fuzz_arguments(data):
 
 
 def fuzz_command(data):
-    """Only Refused escapes; what is allowed begins with a command that is known and holds no control character."""
+    """Only Refused escapes; an allowed command line begins with a known command and holds no control character."""
     words, _, standard_input = bytes(data).partition(b"\n")
     words = [word for word in words.decode("latin-1").split(" ")]
     if not words[0] or any(not " " <= c <= "~" for word in words for c in word):
@@ -161,7 +161,7 @@ def fuzz_settings(data):
 
 
 def fuzz_policy(data):
-    """A pattern matches what the same regular expression matches."""
+    """A pattern matches the same texts as its regular expression."""
     pattern, _, text = bytes(data).decode("latin-1").partition("\n")
     pattern, text = pattern[:_MAX_PATTERN], text[:200]
     if pattern.count("*") > 5:
