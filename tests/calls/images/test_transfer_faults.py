@@ -29,8 +29,9 @@ from tests.harness.pool import Pool
 SEED = 20260101
 BATCHES = 8
 LANES = 8
-SETTINGS = "[network]\nconnect_timeout = 2\nidle_timeout = 1\ntotal_timeout = 60\n"
-STALL_S = 4
+# An image service that waits for a processor beside a load of 20 is no silent one: 1 s was too short there.
+SETTINGS = "[network]\nconnect_timeout = 10\nidle_timeout = 3\ntotal_timeout = 100\n"
+STALL_S = 8
 # The waits before the five attempts to continue are 15.5 s in all; twenty that get no further take 0.5 s and a stall each.
 CASE_LIMIT_S = 120
 BATCH_LIMIT_S = 580
@@ -175,7 +176,7 @@ def draw_uploads(rng):
     for share in [START] + [0.1 * rng.random() for _ in range(3)]:
         # More than the sockets hold is still to come.
         add(RETRYABLE, (faults.UploadStall, {"share": share, "seconds": STALL_S}), requests=1)
-    add(SUCCESS, (faults.UploadStall, {"share": LAST, "seconds": 2}), requests=1)
+    add(SUCCESS, (faults.UploadStall, {"share": LAST, "seconds": 5}), requests=1)
     add(SUCCESS, (faults.GarbageStatus, {"method": "PUT"}), requests=1)
     add(SUCCESS, (faults.Stall, {"method": "PUT", "seconds": STALL_S}), requests=1)
     for kind, options in silences:
