@@ -35,7 +35,7 @@ def task_pool(request):
 
 @pytest.fixture(scope="module")
 def newest_pool():
-    with Pool(python=pythons.ROTATION[-1][1]) as pool:
+    with Pool(python=pythons.NEWEST) as pool:
         yield pool
 
 

@@ -292,7 +292,7 @@ def test_cancelled_while_it_waits(receiver):
 
 @pytest.mark.parametrize("python", pythons.ALL, ids=pythons.version_of)
 def test_from_another_file_system_on_every_python(python):
-    with Pool(python=python[1]) as pool, tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+    with Pool(python=python) as pool, tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         receiver = Receiver(pool)
         os.rmdir(receiver.target.dom0.locate("/images"))
         os.symlink(directory, receiver.target.dom0.locate("/images"))
