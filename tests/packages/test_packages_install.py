@@ -6,6 +6,7 @@ import os
 import re
 import tarfile
 import threading
+import time
 
 import pytest
 
@@ -144,8 +145,12 @@ def test_a_call_in_flight_keeps_its_library(host, make_tree):
     assert len(host.releases()) == 3, "a call that runs may need any of them"
     assert finish() == '"1"'
     assert call_slowly(host)() == '"3"'
-    host.install(make_tree("4"))
-    assert [name.partition("-")[0] for name in host.releases()] == ["3", "4"]
+    # install.sh sees the plug-ins that other tests run on this machine, too, and keeps all releases while there are any.
+    tree, deadline = make_tree("4"), time.monotonic() + START_DEADLINE_S
+    host.install(tree)
+    while [name.partition("-")[0] for name in host.releases()] != ["3", "4"]:
+        assert time.monotonic() < deadline, host.releases()
+        host.install(tree)
 
 
 def test_an_upgrade_and_back_and_forth(host, make_tree):
