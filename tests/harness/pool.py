@@ -5,6 +5,7 @@
         pool.call("glance.py", "download_vhd2", {...})
 """
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -18,9 +19,13 @@ import XenAPI
 from tests.harness.dom0.control_domain import Dom0
 from tests.harness.dom0.host import Host
 from tests.harness.storage.block_devices import BlockDevices
-from tests.harness.storage.garbage_collector import GarbageCollector
+from tests.harness.storage.disk_streams import DiskStreams
+from tests.harness.storage.garbage_collector import GarbageCollector, GarbageCollectorBusy
 from tests.harness.storage.storage_messages import Storage
 from tests.harness.vhd_util import vhd_util
+from tests.harness.vms.domains import Domains
+from tests.harness.vms.life import VirtualMachines
+from tests.harness.vms.networks import Networks
 from tests.harness.xapi import pool_membership
 from tests.harness.xapi.clock import Clock
 from tests.harness.xapi.database import Database
@@ -74,9 +79,14 @@ class Pool(object):
             User(self.operator_username, self.operator_password, "vm-operator", "S-1-5-21-1-2-3-1001")])
         self._tasks = Tasks(self.database, self.clock, self._sessions)
         self._storage = Storage(self.database, self.clock)
+        self._disk_streams = DiskStreams(self.database, self._storage, self._sessions, self._tasks)
         self._block_devices = BlockDevices(self.database, self._storage, self._find_host)
+        # By their references here: hosts that have come from another Pool by pool.join, and are served there.
+        self.joined_hosts = {}
+        self.domains = Domains(self.database, lambda ref: self.joined_hosts.get(ref) or self._find_host(ref))
         services = [self._sessions, self._tasks, self._storage, self._block_devices,
                     PluginCalls(self.database, self._sessions, self._find_host),
+                    VirtualMachines(self.database, self.domains, self._find_host), Networks(self.database),
                     HostPower(self.database, self.clock, self._find_host), pool_membership.PoolMembership(self)]
         messages = itertools.chain(generic_messages(self.database), *(collect_messages(service) for service in services))
         self._xapi = Xapi(messages, self._sessions, self._tasks, self.faults, self.stop_xapi)
@@ -137,7 +147,16 @@ class Pool(object):
         """One more local SR on hosts[host], also in self.srs."""
         ref = self._storage.add_repository(self.hosts[host], name)
         self.srs.append(StorageRepository(self, ref, self._storage.repository(ref), self._block_devices.is_attached))
+        self._storage.scan_listeners[ref] = self.srs[-1].collect_after_scan
         return self.srs[-1]
+
+    def add_iso_sr(self, host=0):
+        """An SR of ISOs where nova looks for those of iPXE: in the host's local SR. Returns its reference."""
+        return self._storage.add_iso_repository(self.hosts[host], os.path.join(self.srs[host].path, "iso"))
+
+    def show_devices(self, vm_ref, directory):
+        """From now on a guest's plugged disks are block devices in this directory; needs root."""
+        self._block_devices.guest_directories[vm_ref] = directory
 
     def gc_now(self):
         """One pass of xapi's garbage collection of tasks. Returns the references of those destroyed."""
@@ -147,7 +166,7 @@ class Pool(object):
         """Open every host's doors (again), at the addresses they had before."""
         with self._life_lock:
             for host in self.hosts:
-                host.start_xapi(self._xapi.serve, self._port)
+                host.start_xapi(self._xapi.serve, self._port, self._disk_streams.handlers())
             pool_membership.announce(self)
 
     def stop_xapi(self):
@@ -198,6 +217,7 @@ class StorageRepository(object):
         self.path = repository.path
         self._pool = pool
         self._garbage_collector = GarbageCollector(repository, is_attached)
+        self.collects_at_scans = False
 
     def scan(self):
         """SR.scan; then {VDI uuid: record}. Raises XenAPI.Failure."""
@@ -213,6 +233,12 @@ class StorageRepository(object):
         database = self._pool.database
         records = [database.record("VDI", ref) for ref in database.refs("VDI", SR=self.ref)]
         return {record["uuid"]: record for record in records}
+
+    def collect_after_scan(self):
+        """SM kicks the collection at each SR.scan; here it is done when the scan is, if `collects_at_scans`."""
+        if self.collects_at_scans:
+            with contextlib.suppress(GarbageCollectorBusy):
+                self.collect_garbage()
 
     def collect_garbage(self):
         """SM's garbage collection, to its end: [("delete" | "coalesce" | "leaf-coalesce", uuid)]."""

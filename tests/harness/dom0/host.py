@@ -77,16 +77,19 @@ class Host(object):
 
     # Life
 
-    def start_xapi(self, serve, port):
-        """Start the servers; a port once chosen is kept. serve: function(host, method, params) -> result."""
+    def start_xapi(self, serve, port, handlers):
+        """Start the servers; a port once chosen is kept.
+
+        serve: function(host, method, params) -> result; handlers: see RpcServer
+        """
         def serve_socket(method, params):
             # A member passes on calls from its own dom0, but logs nobody in.
             is_login = method.startswith("session.") and "login" in method
             return serve(self if is_login else self.coordinator, method, params)
 
-        http = RpcServer((self.ip, self._port or port), functools.partial(serve, self))
+        http = RpcServer((self.ip, self._port or port), functools.partial(serve, self), handlers)
         self._port = http.address[1]
-        self._servers = [http, RpcServer(self.dom0.socket_path, serve_socket)]
+        self._servers = [http, RpcServer(self.dom0.socket_path, serve_socket, handlers)]
 
     def stop_xapi(self):
         servers, self._servers = self._servers, []

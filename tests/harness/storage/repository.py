@@ -10,6 +10,8 @@ import re
 import subprocess
 import uuid
 
+from dom0_lib.disks import vhd
+from tests.harness.vhd import vhd_image
 from tests.harness.xapi.failures import Failure
 
 # SM blocks on this lock for ever; a test should not.
@@ -42,6 +44,9 @@ class Repository(object):
 
     def disk_path(self, vdi_uuid):
         return os.path.join(self.path, vdi_uuid + ".vhd")
+
+    def raw_path(self, vdi_uuid):
+        return os.path.join(self.path, vdi_uuid + ".raw")
 
     def scan(self):
         """{uuid: Disk} of the disks that clients may see: all but hidden leaves, which are garbage.
@@ -93,6 +98,24 @@ class Repository(object):
         with self.hold_lock():
             self._vhd_util("create", "-n", self.disk_path(name), "-s", str(-(-virtual_size // MIB)))
         return name
+
+    def resize_disk(self, name, virtual_size):
+        """Give a disk more blocks; its size is rounded up to whole ones.  SM's vhd-util moves blocks for that, here the file is
+        written anew."""
+        path = self.disk_path(name)
+        staged = path + ".resized"
+        with self.hold_lock(), vhd_image.Image.open(path) as old:
+            virtual_size = vhd.round_up(virtual_size, vhd.BLOCK_SIZE)
+            if virtual_size < old.size_bytes:
+                raise Failure("SR_BACKEND_FAILURE_79", "", "VDI Invalid size [opterr=shrinking not allowed]", "")
+            parent = old.find_parent() if old.is_differencing else None
+            kind = vhd.DIFFERENCING if old.is_differencing else vhd.DYNAMIC
+            with vhd_image.Image.create(staged, virtual_size, kind, parent, old.has_raw_parent) as new:
+                for start, end, offset in old.read_runs(0, old.size_bytes):
+                    if offset is not None:
+                        new.write(start, old.read_at(offset, end - start))
+                new.flush()
+            os.rename(staged, path)
 
     def delete_disk(self, name):
         with self.hold_lock():

@@ -4,10 +4,17 @@
 import os
 import uuid
 
+from tests.harness.storage.iso_repository import IsoRepository
 from tests.harness.storage.repository import Repository
 from tests.harness.xapi.failures import Failure
 from tests.harness.xapi.messages import convert, message
-from tests.harness.xapi.schema import CLASSES
+from tests.harness.xapi.schema import CLASSES, read_enumeration
+
+# What the files say; other keys of sm_config stay through a scan.
+_OF_SM = ("image-format", "vhd-parent")
+# What XAPI copies from a VDI to its snapshots and clones.
+_COPIED = ("name_label", "name_description", "type", "sharable", "other_config", "xenstore_data", "on_boot", "allow_caching",
+           "tags")
 
 
 class Storage(object):
@@ -16,6 +23,8 @@ class Storage(object):
         self._database = database
         self._clock = clock
         self._repositories = {}
+        # {SR: function}, which is called after each SR.scan of a client; SM begins to collect garbage there.
+        self.scan_listeners = {}
 
     def add_repository(self, host, name):
         """A new local SR of `host`, plugged. Returns its reference."""
@@ -30,6 +39,17 @@ class Storage(object):
         self._repositories[ref] = Repository(sr_uuid, path, host.dom0, host.sm_locks)
         return ref
 
+    def add_iso_repository(self, host, path):
+        """An SR of ISOs in a directory of a host, plugged. Returns its reference."""
+        sr_uuid = str(uuid.uuid4())
+        os.makedirs(path, exist_ok=True)
+        ref = self._database.create("SR", uuid=sr_uuid, name_label="Local ISOs", type="iso", content_type="iso",
+                                    physical_size=1 << 40, other_config={"i18n-key": "local-storage-iso"})
+        self._database.create("PBD", host=host.ref, SR=ref, currently_attached=True,
+                              device_config={"location": path, "legacy_mode": "true"})
+        self._repositories[ref] = IsoRepository(sr_uuid, path, host.dom0, host.sm_locks)
+        return ref
+
     def repository(self, sr_ref):
         """Raises Failure HANDLE_INVALID."""
         self._database.get("SR", sr_ref, "uuid")
@@ -42,6 +62,10 @@ class Storage(object):
 
     @message("SR.scan", "ref", role="vm-power-admin", has_async=True)
     def scan(self, context, sr_ref):
+        self._scan(sr_ref)
+        self.scan_listeners.get(sr_ref, bool)()
+
+    def _scan(self, sr_ref):
         repository = self.repository(sr_ref)
         if not any(self._database.get("PBD", pbd, "currently_attached") for pbd in self._database.refs("PBD", SR=sr_ref)):
             raise Failure("SR_HAS_NO_PBDS", sr_ref)
@@ -54,6 +78,8 @@ class Storage(object):
         for name, disk in disks.items():
             fields = _describe_disk(disk, name in parents)
             if name in known:
+                sm_config = self._database.get("VDI", known[name], "sm_config")
+                fields["sm_config"].update((key, value) for key, value in sm_config.items() if key not in _OF_SM)
                 self._database.update("VDI", known[name], **fields)
             else:
                 self._database.create("VDI", uuid=name, SR=sr_ref, location=name, name_label="base copy" if disk.is_hidden else "",
@@ -75,10 +101,11 @@ class Storage(object):
         fields = read_constructor("VDI", record, ("SR", "virtual_size", "type", "sharable", "read_only", "other_config"))
         repository = self.repository(fields["SR"])
         name = repository.create_disk(fields["virtual_size"])
-        self.scan(context, fields["SR"])
+        self._scan(fields["SR"])
         ref = self._database.ref_by_uuid("VDI", name)
         fields = {field: value for field, value in fields.items()
-                  if field in ("name_label", "name_description", "type", "sharable", "read_only", "other_config", "tags")}
+                  if field in ("name_label", "name_description", "type", "sharable", "read_only", "other_config", "xenstore_data",
+                               "tags")}
         self._database.update("VDI", ref, **fields)
         return ref
 
@@ -98,22 +125,37 @@ class Storage(object):
         self.disk_of(vdi_ref)
         self._forget(vdi_ref)
 
+    @message("VDI.resize", "ref", "int", role="vm-admin", has_async=True)
+    def resize(self, context, vdi_ref, size):
+        self._resize(vdi_ref, size)
+
+    @message("VDI.resize_online", "ref", "int", role="vm-admin", has_async=True)
+    def resize_online(self, context, vdi_ref, size):
+        self._resize(vdi_ref, size)
+
+    def _resize(self, vdi_ref, size):
+        repository, name = self.disk_of(vdi_ref)
+        if not self._database.get("VDI", vdi_ref, "managed"):
+            raise Failure("VDI_NOT_MANAGED", vdi_ref)
+        repository.resize_disk(name, size)
+        self._scan(self._database.get("VDI", vdi_ref, "SR"))
+
     @message("VDI.snapshot", "ref", "map", required=1, role="vm-admin", has_async=True)
     def snapshot(self, context, vdi_ref, driver_params=None):
-        return self._snapshot(context, vdi_ref, is_a_snapshot=True, snapshot_of=vdi_ref,
+        return self._snapshot(vdi_ref, is_a_snapshot=True, snapshot_of=vdi_ref,
                               snapshot_time=self._clock.timestamp())
 
     @message("VDI.clone", "ref", "map", required=1, role="vm-admin", has_async=True)
     def clone(self, context, vdi_ref, driver_params=None):
-        return self._snapshot(context, vdi_ref)
+        return self._snapshot(vdi_ref)
 
-    def _snapshot(self, context, vdi_ref, **fields):
+    def _snapshot(self, vdi_ref, **fields):
         repository, name = self.disk_of(vdi_ref)
         vdi = self._database.record("VDI", vdi_ref)
         snapshot = repository.snapshot_disk(name)
-        self.scan(context, vdi["SR"])
+        self._scan(vdi["SR"])
         ref = self._database.ref_by_uuid("VDI", snapshot)
-        self._database.update("VDI", ref, name_label=vdi["name_label"], name_description=vdi["name_description"], **fields)
+        self._database.update("VDI", ref, **dict({name: vdi[name] for name in _COPIED}, **fields))
         return ref
 
 
@@ -134,4 +176,5 @@ def read_constructor(class_name, record, required):
         if name not in record:
             raise Failure("INTERNAL_ERROR", 'Server_helpers.Dispatcher_FieldNotFound("%s")' % name)
     fields = CLASSES[class_name].fields
-    return {name: convert(fields[name].kind, value) for name, value in record.items() if name in fields}
+    return {name: read_enumeration(class_name, name, convert(fields[name].kind, value))
+            for name, value in record.items() if name in fields}

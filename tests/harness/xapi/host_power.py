@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""host messages about a host's state and power, and the VM messages that start and stop guests: records alone change.
+"""host messages about a host's state and power.
 
-Sources: ocaml/xapi/xapi_host.ml (assert_bacon_mode), xapi_vm_lifecycle.ml in xapi-project/xen-api.
+Source: ocaml/xapi/xapi_host.ml (assert_bacon_mode) in xapi-project/xen-api.
 """
 
 from tests.harness.xapi.failures import Failure
 from tests.harness.xapi.messages import message
-from tests.harness.xapi.schema import NULL_REF
 
 
 class HostPower(object):
@@ -62,26 +61,3 @@ class HostPower(object):
         host = self._database.record("host", host_ref)
         guests = sum(self._database.get("VM", vm_ref, "memory_static_max") for vm_ref in host["resident_VMs"])
         return self._database.get("host_metrics", host["metrics"], "memory_total") - host["memory_overhead"] - guests
-
-    @message("VM.start", "ref", "bool", "bool", role="vm-operator", has_async=True)
-    def start(self, context, vm_ref, start_paused, force):
-        vm = self._require(vm_ref, "Halted")
-        host_ref = vm["affinity"] if vm["affinity"] != NULL_REF else context.host.ref
-        metrics_ref = self._database.get("host", host_ref, "metrics")
-        if not self._database.get("host_metrics", metrics_ref, "live"):
-            raise Failure("HOST_OFFLINE", host_ref)
-        if not self._database.get("host", host_ref, "enabled"):
-            raise Failure("HOST_DISABLED", host_ref)
-        self._database.update("VM", vm_ref, power_state="Paused" if start_paused else "Running", resident_on=host_ref,
-                              domid=1 + max(self._database.get("VM", other, "domid") for other in self._database.refs("VM")))
-
-    @message("VM.clean_shutdown", "ref", role="vm-operator", has_async=True)
-    def clean_shutdown(self, context, vm_ref):
-        self._require(vm_ref, "Running")
-        self._database.update("VM", vm_ref, power_state="Halted", resident_on=NULL_REF, domid=-1)
-
-    def _require(self, vm_ref, power_state):
-        vm = self._database.record("VM", vm_ref)
-        if vm["power_state"] != power_state:
-            raise Failure("VM_BAD_POWER_STATE", vm_ref, power_state.lower(), vm["power_state"].lower())
-        return vm

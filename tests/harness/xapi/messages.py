@@ -5,7 +5,7 @@ import collections
 
 from tests.harness.xapi import xapi_xml
 from tests.harness.xapi.failures import Failure, type_error
-from tests.harness.xapi.schema import CLASSES
+from tests.harness.xapi.schema import CLASSES, read_enumeration
 
 ROLES = ("read-only", "vm-operator", "vm-admin", "vm-power-admin", "pool-operator", "pool-admin")
 
@@ -64,7 +64,7 @@ def _getter(database, class_name, field):
 
 def _writers(database, class_name, field, kind):
     def set_field(context, ref, value):
-        database.update(class_name, ref, **{field: value})
+        database.update(class_name, ref, **{field: read_enumeration(class_name, field, value)})
 
     def add_to(context, ref, key, value):
         stored = database.get(class_name, ref, field)

@@ -54,7 +54,9 @@ class PoolMembership(object):
         if [ref for ref in database.refs("VM", power_state="Running") if not database.get("VM", ref, "is_control_domain")]:
             raise Failure("JOINING_HOST_CANNOT_HAVE_RUNNING_VMS")
         master = _POOLS[address]
-        metrics_ref = _copy_records(database, self._pool.hosts[0].ref, master.database)
+        host_ref = _copy_records(database, self._pool.hosts[0].ref, master.database)
+        master.joined_hosts[host_ref] = self._pool.hosts[0]
+        metrics_ref = master.database.get("host", host_ref, "metrics")
         threading.Thread(target=self._begin_anew, args=(self._pool.hosts[0], master, metrics_ref), daemon=True).start()
 
     def _begin_anew(self, host, master, metrics_ref):
@@ -68,7 +70,7 @@ class PoolMembership(object):
 
 
 def _copy_records(source, host_ref, target):
-    """Copy a host and its VMs; the reference of its metrics, not live yet."""
+    """Copy a host, not live yet, and its VMs; its reference."""
     host = source.record("host", host_ref)
     metrics_ref = target.create("host_metrics", **dict(source.record("host_metrics", host["metrics"]), live=False))
     new_ref = target.create("host", **dict(host, metrics=metrics_ref, PIFs=[], PBDs=[], resident_VMs=[]))
@@ -76,4 +78,4 @@ def _copy_records(source, host_ref, target):
         is_resident = record["resident_on"] == host_ref
         target.create("VM", **dict(record, VBDs=[], VIFs=[], snapshots=[], affinity=new_ref,
                                    resident_on=new_ref if is_resident else record["resident_on"]))
-    return metrics_ref
+    return new_ref

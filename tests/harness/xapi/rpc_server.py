@@ -5,6 +5,7 @@ A request that is not understood (too big, no length, not XML) is answered with 
 exception outside a call. HTTPS, which real hosts have besides, is not served.
 """
 
+import collections
 import http.server
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import socketserver
 import sys
 import threading
+import urllib.parse
 
 from tests.harness.system.prompt_server import PromptServer
 from tests.harness.xapi import xapi_xml
@@ -20,6 +22,9 @@ from tests.harness.xapi.failures import Failure, Fault
 from tests.harness.xapi.faults import XapiDied
 
 BODY_MAX_BYTES = 300 * 1024
+
+# What a handler of another path answers; pieces: an iterable of bytes.
+Reply = collections.namedtuple("Reply", "status content_type pieces")
 
 # xapi checks every text parameter: UTF-8 that XML can hold. Only JSON can bring anything else this far.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -61,6 +66,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(500, "Internal Error", str(error))
             return
         self._send(content_type, answer)
+
+    def do_GET(self):
+        """A handler's: its answer is streamed until the connection ends."""
+        url = urllib.parse.urlsplit(self.path)
+        handler = self.server.handlers.get("%s %s" % (self.command, url.path))
+        self.close_connection = True
+        if handler is None:
+            self.send_error(404)
+            return
+        reply = handler(dict(urllib.parse.parse_qsl(url.query)), self.headers, self.rfile)
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for piece in reply.pieces:
+            self.wfile.write(piece)
+
+    do_PUT = do_GET
 
     def _send(self, content_type, answer):
         self.send_response(200)
@@ -136,9 +159,13 @@ class _UnixServer(_ServerMixIn, socketserver.UnixStreamServer):
 
 
 class RpcServer(object):
-    """One server. serve: function(method, params) -> result."""
+    """One server.
 
-    def __init__(self, address, serve):
+    serve       function(method, params) -> result
+    handlers    {"METHOD /path": function(query, headers, body) -> Reply}, for HTTP that is no call
+    """
+
+    def __init__(self, address, serve, handlers):
         """address: (host, port), port 0 for any free one; or the path of a Unix socket."""
         if isinstance(address, str):
             if os.path.lexists(address):
@@ -147,6 +174,7 @@ class RpcServer(object):
         else:
             self._server = _HttpServer(address, _Handler)
         self._server.serve = serve
+        self._server.handlers = handlers
         self._server.connections = set()
         self.address = self._server.server_address
         self._thread = threading.Thread(target=self._server.serve_forever, name="xapi %s" % (self.address,), daemon=True)
