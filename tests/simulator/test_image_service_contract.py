@@ -224,6 +224,15 @@ class TestRecord(object):
             assert (image_id in [image["id"] for image in listed]) == is_shown
 
 
+class TestSchema(object):
+    def test_the_names_of_a_record_are_told_from_properties(self, client):
+        schema = client.ask("GET", "/v2/schemas/image").json()
+        record = client.record(client.create(os_type="linux", kept="as it is"))
+        # A store is named in records of active images, by servers that know several.
+        assert (schema["name"], schema["additionalProperties"]) == ("image", {"type": "string"})
+        assert set(record) - set(schema["properties"]) - {"os_type"} == {"kept"}
+
+
 class TestPatch(object):
     @pytest.mark.parametrize("operations, status", [
         ([add("os_type", "linux")], 200),

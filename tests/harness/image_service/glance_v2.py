@@ -7,6 +7,7 @@
     GET, PUT /v2/images/ID/file
     PUT    /v2/images/ID/stage              the other way in: leaves the image `uploading`
     POST   /v2/images/ID/actions/deactivate, .../reactivate
+    GET    /v2/schemas/image                glanceclient asks this first, to know names from other properties
 """
 from __future__ import absolute_import, division
 
@@ -38,6 +39,7 @@ class ApiV2(object):
             (IMAGE + "/stage$", {"PUT": self._stage}),
             (IMAGE + "/actions/deactivate$", {"POST": self._deactivate}),
             (IMAGE + "/actions/reactivate$", {"POST": self._reactivate}),
+            ("^/v2/schemas/image$", {"GET": self._show_schema}),
         ]
 
     def answer(self, request, identity):
@@ -58,6 +60,14 @@ class ApiV2(object):
             except Refused:
                 pass
         return _json(200, {"images": visible, "first": "/v2/images", "schema": "/v2/schemas/images"})
+
+    def _show_schema(self, request, identity):
+        properties = dict.fromkeys(READ_ONLY + EDITABLE + ("owner",), {"type": ["null", "string"]})
+        properties.update(dict.fromkeys(("size", "virtual_size"), {"type": ["null", "integer"]}))
+        properties.update(dict.fromkeys(("min_ram", "min_disk"), {"type": "integer"}))
+        properties.update(dict.fromkeys(("protected", "os_hidden"), {"type": "boolean"}))
+        properties["tags"] = {"type": "array", "items": {"type": "string"}}
+        return _json(200, {"name": "image", "properties": properties, "additionalProperties": {"type": "string"}})
 
     def _create(self, request, identity):
         attributes = _read_json(request)
