@@ -30,7 +30,7 @@ demo: ## watch a disk image travel into a storage repository, and back (no root,
 test: ## every test on every dom0 Python (as root it installs the Debian packages it needs)
 	$(RUN) test
 
-compat: ## os-xenapi's unmodified client against these plug-ins, and its plug-ins beside them (Python 2.7)
+compat: ## unmodified nova and os-xenapi's client use these plug-ins; os-xenapi's own beside them (Python 2.7)
 	$(RUN) compat
 
 check: ## lint and the fast tests on one Python, under a minute

@@ -2,7 +2,7 @@
 """Prepares environments and runs tests. Needs nothing but a Python 3 (>= 3.6) and its standard library.
 
     python3 -m tests.run test               everything, on every dom0 Python
-    python3 -m tests.run compat             os-xenapi's unmodified client, beside its own plug-ins
+    python3 -m tests.run compat             unmodified nova and os-xenapi's client, and os-xenapi's own plug-ins
     python3 -m tests.run check              lint and fast tests on one Python
     python3 -m tests.run lint               lint alone
     python3 -m tests.run harness MODULE ... a module of the simulated host, in an environment for it alone
@@ -50,7 +50,7 @@ def run_tests():
     if environments.WANTS_GLANCE:
         left_out += _prepare_glance()
     if IN_CI:
-        left_out += _prepare_client()
+        left_out += _prepare_nova()
     left_out += _prepare_fuzzer()
     if left_out and IN_CI:
         print("\nCI runs everything; these are missing:\n" + "\n".join(left_out))
@@ -70,7 +70,7 @@ def run_tests():
 
 
 def compat():
-    left_out = _prepare_tools() + _prepare_environments()[1] + _prepare_client()
+    left_out = _prepare_tools() + _prepare_environments()[1] + _prepare_nova()
     if left_out:
         print("LEFT OUT on this machine:\n" + "\n".join(left_out), flush=True)
     return summarize([run_alone(_pytest("host", COMPAT_TESTS, INTEGRATION_DEADLINE_S, workers=INTEGRATION_WORKERS))])
@@ -154,9 +154,9 @@ def _prepare_environments():
     return [version for version, _ in available], missing
 
 
-def _prepare_client():
+def _prepare_nova():
     with environments.locked():
-        return [] if environments.prepare_client() else ["  Python %s: os-xenapi's client" % environments.CLIENT_PYTHON]
+        return [] if environments.prepare_nova() else ["  Python %s: nova and os-xenapi's client" % environments.NOVA_PYTHON]
 
 
 def _prepare_glance():
