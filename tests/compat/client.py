@@ -10,10 +10,10 @@ import threading
 from tests.harness.pool import Pool
 from tests.run import environments
 
-PYTHON = environments.python_of("client")
+PYTHON = environments.python_of("nova")
 DEADLINE_S = 120
 PORT = 80
-_DRIVER = os.path.join(environments.CHECKOUT, "tests", "compat", "client_driver.py")
+_MOUNT = 'mount --make-rprivate / && mount --bind "$0" /dev && exec "$@"'
 _numbers = itertools.count(1)
 
 
@@ -27,13 +27,44 @@ class ClientFailed(Exception):
         self.retries = answer["retries"]
 
 
+class DriverProcess(object):
+    """A program of this directory under Python 2.7, which answers each line of JSON with one."""
+
+    def __init__(self, python, name, path=os.environ["PATH"], devices=None):
+        """devices: a directory that is /dev for the program; needs root"""
+        environ = {"PATH": path, "LANG": "C.UTF-8"}
+        program = os.path.join(environments.CHECKOUT, "tests", "compat", name)
+        command = [python, "-B", program]
+        if devices:
+            command = ["unshare", "--mount", "sh", "-c", _MOUNT, devices] + command
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
+                                         universal_newlines=True, encoding="ascii")
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, call):
+        killer = threading.Timer(DEADLINE_S, self._process.kill)
+        killer.start()
+        try:
+            self._process.stdin.write(json.dumps(call) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline() or "null")
+        finally:
+            killer.cancel()
+        if answer is None:
+            raise RuntimeError("the client ended, or was killed after %d s: %s" % (DEADLINE_S, call))
+        return answer
+
+
 class Client(object):
     """One process with one session."""
 
     def __init__(self, url, username=Pool.username, password=Pool.password):
-        environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-        self._process = subprocess.Popen([PYTHON, "-B", _DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ,
-                                         universal_newlines=True, encoding="ascii")
+        self._process = DriverProcess(PYTHON, "client_driver.py")
         self.retries = []
         self.endpoint = None
         try:
@@ -43,10 +74,7 @@ class Client(object):
             raise
 
     def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.kill()
-        self._process.wait()
+        self._process.close()
 
     def __enter__(self):
         return self
@@ -67,16 +95,7 @@ class Client(object):
         return self._ask({"list": modules})
 
     def _ask(self, call):
-        killer = threading.Timer(DEADLINE_S, self._process.kill)
-        killer.start()
-        try:
-            self._process.stdin.write(json.dumps(call) + "\n")
-            self._process.stdin.flush()
-            answer = json.loads(self._process.stdout.readline() or "null")
-        finally:
-            killer.cancel()
-        if answer is None:
-            raise RuntimeError("the client ended, or was killed after %d s: %s" % (DEADLINE_S, call))
+        answer = self._process.ask(call)
         self.retries = answer["retries"]
         if "error" in answer:
             raise ClientFailed(answer)
