@@ -51,7 +51,7 @@ def check_refused(pool, sentence):
     assert messages == [sentence]
     row = examine(pool.login(), pool)["settings"]
     assert row == {"check": "settings", "ok": False, "found": None, "problem": sentence,
-                   "fix": "correct /etc/dom0-plugins.conf, or remove it: until then this host refuses every other call"}
+                   "fix": "correct /etc/dom0-plugins.conf, or remove it: until then this host refuses all other calls"}
 
 
 @pytest.mark.parametrize("name", sorted(broken_settings.FILES))
