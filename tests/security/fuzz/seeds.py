@@ -49,6 +49,12 @@ def make_vhds(directory):
             yield bytes([flags, zeros]) + kept + data[-512:]
 
 
+def make_decodings(directory):
+    """The same in pieces of each size, with and without a known length."""
+    for choice, data in enumerate(make_vhds(directory)):
+        yield bytes([choice]) + data
+
+
 def make_tars():
     member, end = hostile_archives.member, hostile_archives.END
     archives = [
@@ -151,8 +157,8 @@ def write_seeds():
         makers = {
             "arguments": make_arguments(), "command": make_commands(), "gzip": make_gzips(), "http": make_answers(),
             "iso": isos.make_seeds(), "json": make_jsons(), "pickle": make_pickles(), "policy": make_policies(),
-            "settings": make_settings(), "tar": make_tars(), "vhd": make_vhds(directory), "wire": make_calls(),
-            "xenstore": make_messages()}
+            "settings": make_settings(), "tar": make_tars(), "vhd": make_vhds(directory),
+            "vhd_decoder": make_decodings(directory), "wire": make_calls(), "xenstore": make_messages()}
         assert set(makers) == set(TARGETS)
         for name, seeds in makers.items():
             target = os.path.join(CORPUS, name)

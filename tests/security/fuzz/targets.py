@@ -4,6 +4,7 @@
 import collections
 import os
 
+from tests.security.fuzz import formats
 from tests.security.fuzz import images
 from tests.security.fuzz import isos
 from tests.security.fuzz import messages
@@ -26,6 +27,7 @@ TARGETS = {
     "settings": Target(messages.fuzz_settings, 1024, 30000),
     "tar": Target(images.fuzz_tar, 8192, 6000),
     "vhd": Target(images.fuzz_vhd, 8192, 20000),
+    "vhd_decoder": Target(formats.fuzz_vhd_decoder, 8192, 2000),
     "wire": Target(messages.fuzz_wire, 4096, 220000),
     "xenstore": Target(network.fuzz_xenstore, 1024, 100000),
 }
