@@ -323,6 +323,7 @@ def _judge_places(source, placement, batmap, size_bytes):
 def _judge_end(image, placement, primary, size_bytes):
     """What the footer at the end has to do with the rest; an intact one is the one to trust."""
     if primary.intact:
+        vhd_source.judge_footer(primary)
         vhd_source.judge_copies(primary, image.footer)
         image.footer = primary
         size_bytes -= _tail_bytes(size_bytes)

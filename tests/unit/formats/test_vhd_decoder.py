@@ -176,6 +176,14 @@ def test_footers_of_two_versions_of_a_writer(tmpdir):
     assert decoding.encode(bytes(data), tmpdir) == decoding.encode(make().build(), tmpdir)
 
 
+def test_an_intact_footer_of_another_version_behind_a_sound_copy(tmpdir):
+    data = bytearray(make().build())
+    other = vhd.Footer.parse(bytes(data[:512]))
+    other.version = 0x00020000
+    data[-512:] = other.seal()
+    assert refusal_of(bytes(data), tmpdir) == 'footer_version'
+
+
 def test_no_intact_footer(tmpdir):
     data = make(patches=[(80, b'?'), (-432, b'?')]).build()
     assert refusal_of(data, tmpdir) == 'no_footer'
