@@ -22,7 +22,7 @@ from __future__ import absolute_import, division
 import collections
 import struct
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 
 SECTOR_BYTES = vhd.SECTOR_SIZE
 BLOCK_BYTES = vhd.BLOCK_SIZE

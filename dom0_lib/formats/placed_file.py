@@ -5,14 +5,14 @@ from __future__ import absolute_import, division
 
 import os
 
-from dom0_lib import pipeline
-from dom0_lib import storage_file
+from dom0_lib.system import pipeline
+from dom0_lib.system import sparse_file
 
 # The unit in which zeros are left out; smaller ones cost more calls than they save space.
 _HOLE_BYTES = 64 * 1024
 _ZEROS = b'\0' * _HOLE_BYTES
 _GLANCE_BYTES = 64
-# As for storage_file.File: dom0's small memory does not fill with dirty pages.
+# As for sparse_file.File: dom0's small memory does not fill with dirty pages.
 _SYNC_BYTES = 64 * 1024 * 1024
 
 
@@ -41,17 +41,17 @@ class PlacedFile(object):
     place: what an error calls the file system
     """
 
-    def __init__(self, path, require_room, place=storage_file.PLACE):
+    def __init__(self, path, require_room, place=sparse_file.PLACE):
         self._place = place
         self._unsynced_bytes = 0
         self._sync = None
         self.require_room = require_room
-        with storage_file.StorageErrors('cannot write to %s' % place):
+        with sparse_file.StorageErrors('cannot write to %s' % place):
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def write_at(self, offset, view):
         """Write a memoryview at a place of the file."""
-        with storage_file.StorageErrors('cannot write to %s' % self._place):
+        with sparse_file.StorageErrors('cannot write to %s' % self._place):
             start = end = 0  # of the run of units with data in them
             while end < len(view):
                 unit_end = min(len(view), end + _HOLE_BYTES - (offset + end) % _HOLE_BYTES)
@@ -77,18 +77,18 @@ class PlacedFile(object):
 
     def read_at(self, offset, size_bytes):
         """Bytes that were written; fewer where the file ends."""
-        with storage_file.StorageErrors('cannot read from %s' % self._place):
+        with sparse_file.StorageErrors('cannot read from %s' % self._place):
             os.lseek(self.fd, offset, os.SEEK_SET)
             return os.read(self.fd, size_bytes)
 
     def set_length(self, size_bytes):
         """Make the file so long."""
-        with storage_file.StorageErrors('cannot write to %s' % self._place):
+        with sparse_file.StorageErrors('cannot write to %s' % self._place):
             os.ftruncate(self.fd, size_bytes)
 
     def sync(self):
         """Bring what was written to the disk."""
-        with storage_file.StorageErrors('cannot write to %s' % self._place):
+        with sparse_file.StorageErrors('cannot write to %s' % self._place):
             if self._sync:
                 sync, self._sync = self._sync, None
                 sync.close()

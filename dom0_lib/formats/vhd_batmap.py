@@ -7,7 +7,7 @@ It reads `map_bytes` of the map, wherever the header says that it is, and believ
 
 from __future__ import absolute_import, division
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import refusal
 from dom0_lib.formats import vhd_source
 

@@ -8,7 +8,7 @@
 
 from __future__ import absolute_import, division
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import guest_disk
 
 _UNIT_BYTES = guest_disk.MASK_UNIT_BYTES

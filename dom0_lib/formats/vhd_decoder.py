@@ -18,7 +18,7 @@ The footer at the end may be missing if all blocks are there, and it may have 51
 
 from __future__ import absolute_import, division
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import guest_disk
 from dom0_lib.formats import image_file
 from dom0_lib.formats import refusal

@@ -15,7 +15,7 @@ from __future__ import absolute_import, division
 import array
 import itertools
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import guest_disk
 from dom0_lib.formats import placed_file

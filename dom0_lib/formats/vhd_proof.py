@@ -10,7 +10,7 @@ from __future__ import absolute_import, division
 import struct
 
 from dom0_lib import errors
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import image_file
 from dom0_lib.formats import vhd_encoder

@@ -9,7 +9,7 @@ from __future__ import absolute_import, division
 import array
 import struct
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import refusal
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import placed_file
 from dom0_lib.formats import vhd_decoder

@@ -6,7 +6,7 @@ from __future__ import absolute_import, division
 import random
 import struct
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from dom0_lib import errors
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import placed_file
 from dom0_lib.formats import vhd_decoder
 from tests import conftest
@@ -403,7 +403,7 @@ def test_a_file_that_becomes_shorter(tmpdir):
 FULL_DISK = """
 import struct, sys
 sys.path.insert(0, {checkout!r})
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import placed_file, vhd_decoder, vhd_encoder
 block_bytes, path = int(sys.argv[1]), sys.argv[2]
 footer = vhd.Footer()

@@ -12,7 +12,7 @@ import struct
 import pytest
 
 from dom0_lib import errors
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import guest_disk
 from dom0_lib.formats import vhd_encoder

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from dom0_lib import vhd
+from dom0_lib.disks import vhd
 from dom0_lib.formats import guest_disk
 from tests.unit.formats import decoding
 from tests.unit.formats.foreign_vhd import MIB

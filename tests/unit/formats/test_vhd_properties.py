@@ -80,7 +80,7 @@ def mutate(data, seed):
 
 def reseal(result):
     """Right checksums of what was changed, so that more of it is looked at."""
-    from dom0_lib import vhd
+    from dom0_lib.disks import vhd
     if len(result) > 2048:
         footer = vhd.Footer.parse(bytes(result[:512]))
         footer.cookie = vhd.FOOTER_COOKIE
@@ -118,8 +118,8 @@ def test_changed_bytes_are_refused_or_become_one_of_our_files(seed, piece_bytes,
 @given(guest=GUESTS, seed=SEEDS)
 @pytest.mark.skipif(sys.version_info < (3, 8), reason='not applicable: the harness runs on 3.8 and later')
 def test_another_reader_finds_the_same(guest, seed, tmpdir):
-    """tests/harness/vhd_reader.py, which is held to the corpus of vhd-util's files: what it reads of theirs and of ours."""
-    from tests.harness import vhd_reader
+    """tests/harness/vhd/vhd_reader.py, which is held to the corpus of vhd-util's files: what it reads of theirs and of ours."""
+    from tests.harness.vhd import vhd_reader
     guest = Guest(guest.size_bytes, is_child=False, seed=seed)
     foreign = Foreign(guest, seed)
     foreign.footer.pop('hidden', None)
