@@ -62,7 +62,7 @@ class Decoder(object):
     """write() an image in order, in pieces of any size, then finish().
 
     size_bytes: of the image, None if nobody knows
-    make_spool(): a new placed_file.PlacedFile for an image that needs a second look; the caller closes and removes it
+    make_spool(): a new sparse_file.PlacedFile for an image that needs a second look; the caller closes and removes it
     Raises errors.InvalidImage, errors.UnsafeImage (dom0_lib.formats.refusal), and what the sink raises.
     """
 

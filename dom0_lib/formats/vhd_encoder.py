@@ -18,8 +18,8 @@ import itertools
 from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import guest_disk
-from dom0_lib.formats import placed_file
 from dom0_lib.formats import refusal
+from dom0_lib.system import sparse_file
 
 _SECTOR_BYTES, _BLOCK_BYTES = canonical_vhd.SECTOR_BYTES, canonical_vhd.BLOCK_BYTES
 _UNIT_BYTES = guest_disk.MASK_UNIT_BYTES
@@ -27,7 +27,7 @@ _ZERO_UNIT = b'\0' * _UNIT_BYTES
 
 
 class Encoder(object):
-    """Writes a disk into a placed_file.PlacedFile, which it does not close.
+    """Writes a disk into a sparse_file.PlacedFile, which it does not close.
 
     Raises errors.StorageError, and errors.UnsafeImage for a disk beyond canonical_vhd.MAX_SIZE_BYTES.
     """
@@ -89,7 +89,7 @@ class Encoder(object):
         if piece is None:
             return
         if self._bat[block] == vhd.UNUSED_ENTRY:
-            start = placed_file.find_data(piece)
+            start = sparse_file.find_data(piece)
             if start is None:
                 return
             piece, within = piece[start:], within + start

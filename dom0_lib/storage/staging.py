@@ -108,25 +108,33 @@ class Area(object):
         return os.path.join(self.path, name)
 
     def create(self, name, size_bytes):
-        """A new file of `size_bytes` in the area, to be written from its beginning to its end.
+        """A new sparse_file.File of `size_bytes` in the area.  Raises errors.StorageError if there is no room for it."""
+        self.require_room(size_bytes)
+        return self._keep(sparse_file.File(self.join(name), size_bytes, self.require_room, self._place))
 
-        Raises errors.StorageError if the SR has no room for it.
-        """
-        self._require_room(size_bytes)
-        return self._make_file(name, size_bytes)
+    def create_disk(self, name):
+        """A new sparse_file.PlacedFile in the area, whose writer asks it for room."""
+        return self._keep(sparse_file.PlacedFile(self.join(name), self.require_room, self._place))
 
-    def _make_file(self, name, size_bytes):
-        created = sparse_file.File(self.join(name), size_bytes, self._require_room, self._place)
+    def _keep(self, created):
+        """Have an open file closed when the area is removed."""
         self._files.append(created)
         faults.point('staging.file_made')
         return created
+
+    def discard(self, created, name):
+        """Close a file that was created here, and remove it."""
+        created.close()
+        self._files.remove(created)
+        with sparse_file.StorageErrors('cannot write to %s' % self._place):
+            os.unlink(self.join(name))
 
     def copy(self, fd, name, report):
         """A copy of an open file in the area; report(size_bytes) is called for each piece.
 
         Raises errors.StorageError if the SR has no room for it, or if it changes its size.
         """
-        copied = self._make_file(name, os.fstat(fd).st_size)
+        copied = self._keep(sparse_file.File(self.join(name), os.fstat(fd).st_size, self.require_room, self._place))
         copied.copy(fd, report)
         copied.finish()
         faults.point('disk.copied')
@@ -155,7 +163,8 @@ class Area(object):
             faults.point('arrival.taken')
             return inode
 
-    def _require_room(self, size_bytes):
+    def require_room(self, size_bytes):
+        """Raises errors.StorageError unless the file system has so much to spare beside the reserve."""
         with sparse_file.StorageErrors('cannot write to %s' % self._place):
             status = os.statvfs(self.path)
         free_bytes = status.f_bavail * status.f_frsize

@@ -6,8 +6,8 @@ import os
 import tempfile
 
 from dom0_lib import errors
-from dom0_lib.formats import placed_file
 from dom0_lib.formats import vhd_decoder
+from dom0_lib.system import sparse_file
 from tests.security.fuzz import images
 
 _MAX_GUEST_BYTES = 64 << 20
@@ -81,7 +81,7 @@ def _stream(fd, size_bytes, sink, choice):
 
         def make_spool():
             directory = stack.enter_context(tempfile.TemporaryDirectory())
-            spool = placed_file.PlacedFile(os.path.join(directory, "spool"), lambda size: None)
+            spool = sparse_file.PlacedFile(os.path.join(directory, "spool"), lambda size: None)
             stack.callback(spool.close)
             return spool
 

@@ -12,10 +12,10 @@ import pytest
 
 from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
-from dom0_lib.formats import placed_file
 from dom0_lib.formats import vhd_decoder
 from dom0_lib.formats import vhd_encoder
 from dom0_lib.formats import vhd_proof
+from dom0_lib.system import sparse_file
 from tests import conftest
 
 SAMPLES = os.path.join(conftest.CHECKOUT, 'tests', 'data', 'canonical')
@@ -68,7 +68,7 @@ def decode(data, sink, piece_bytes=65536, directory=None, size_bytes=None):
     spools = []
 
     def make_spool():
-        spools.append(placed_file.PlacedFile(os.path.join(str(directory), 'spool'), lambda size: None))
+        spools.append(sparse_file.PlacedFile(os.path.join(str(directory), 'spool'), lambda size: None))
         return spools[0]
 
     decoder = vhd_decoder.Decoder(sink, make_spool, len(data) if size_bytes is None else size_bytes or None)
@@ -87,7 +87,7 @@ def decode(data, sink, piece_bytes=65536, directory=None, size_bytes=None):
 def decode_file(data, sink, directory):
     """The same of a file of these bytes, with holes."""
     path = os.path.join(str(directory), 'foreign')
-    foreign = placed_file.PlacedFile(path, lambda size: None)
+    foreign = sparse_file.PlacedFile(path, lambda size: None)
     try:
         foreign.write_at(0, memoryview(data))
         foreign.set_length(len(data))
@@ -102,7 +102,7 @@ class Written(object):
 
     def __init__(self, directory, name='ours'):
         self.path = os.path.join(str(directory), name)
-        self.file = placed_file.PlacedFile(self.path, lambda size: None)
+        self.file = sparse_file.PlacedFile(self.path, lambda size: None)
         self.encoder = vhd_encoder.Encoder(self.file)
 
     def __enter__(self):

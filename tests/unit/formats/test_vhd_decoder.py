@@ -12,8 +12,8 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib.disks import vhd
-from dom0_lib.formats import placed_file
 from dom0_lib.formats import vhd_decoder
+from dom0_lib.system import sparse_file
 from tests import conftest
 from tests.unit.formats import decoding
 from tests.unit.formats.foreign_vhd import KIB, MIB, PARENT_NAME, PARENT_UUID, UUID, Foreign, Guest, pack_fixed
@@ -404,7 +404,8 @@ FULL_DISK = """
 import struct, sys
 sys.path.insert(0, {checkout!r})
 from dom0_lib.disks import vhd
-from dom0_lib.formats import placed_file, vhd_decoder, vhd_encoder
+from dom0_lib.formats import vhd_decoder, vhd_encoder
+from dom0_lib.system import sparse_file
 block_bytes, path = int(sys.argv[1]), sys.argv[2]
 footer = vhd.Footer()
 footer.set_size(2040 * 1024 ** 3 if block_bytes == 2 << 20 else 2093050 << 20)
@@ -415,7 +416,7 @@ length = (block_bytes + header.bitmap_size) // 512
 first = (header.bat_end + 512) // 512
 footer.creator = b'qem2'
 used = min(entries, (0xfffffffe - first) // length)
-target = placed_file.PlacedFile(path, lambda size: None)
+target = sparse_file.PlacedFile(path, lambda size: None)
 encoder = vhd_encoder.Encoder(target)
 decoder = vhd_decoder.Decoder(encoder, None)
 decoder.write(memoryview(footer.seal()))
@@ -442,7 +443,7 @@ def test_the_tables_of_the_largest_disks_fit_in_64_mib(block_bytes, tmpdir):
 def test_the_spool_is_the_callers(tmpdir):
     """Its data are on the disk alone, and zeros of them not even there."""
     foreign = make(backup='damaged')
-    spool = placed_file.PlacedFile(os.path.join(str(tmpdir), 'spool'), lambda size: None)
+    spool = sparse_file.PlacedFile(os.path.join(str(tmpdir), 'spool'), lambda size: None)
     try:
         decoder = vhd_decoder.Decoder(decoding.Remembering(), lambda: spool)
         decoder.write(memoryview(foreign.build()))
