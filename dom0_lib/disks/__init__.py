@@ -1,5 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VHD files, and chains of them, as files: no SR, no lock, no network.
-
-Uses: system.
-"""
+"""The bytes of VHD files."""

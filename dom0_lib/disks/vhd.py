@@ -20,7 +20,7 @@ locator spaces) as recorded from vhd-util.  All numbers are big-endian.
                                  | primary footer     |
                                  +--------------------+
 
-Parsing is lenient: a record says what the bytes say, and dom0_lib.disks.vhd_check judges it.  Nothing here reads more than a few
+Parsing is lenient: a record says what the bytes say, and dom0_lib.formats judges it.  Nothing here reads more than a few
 kilobytes at once, except the slices of the BAT.
 """
 
@@ -56,8 +56,6 @@ FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 BLKTAP_CREATOR = b'tap\0'
 BLKTAP_VERSION = 0x00010003
 BATMAP_VERSION = 0x00010002
-# blktap lets the data of each block begin a page, which tapdisk writes as a whole.
-BLKTAP_PAGE_SECTORS = 8
 
 MACX, W2KU, W2RU = b'MacX', b'W2ku', b'W2ru'
 NO_PLATFORM = b'\0\0\0\0'
@@ -209,16 +207,6 @@ class Footer(_Checksummed):
     def geometry_size(self):
         """Bytes that the geometry spans."""
         return self.cylinders * self.heads * self.sectors_per_track * SECTOR_SIZE
-
-    @property
-    def of_blktap(self):
-        """Whether blktap takes the file for its own: it compares three letters of the creator."""
-        return self.creator[:3] == BLKTAP_CREATOR[:3]
-
-    @property
-    def has_blktap_batmap(self):
-        """Whether blktap looks for a batmap behind the BAT; before version 1.2 it takes none for an answer."""
-        return self.disk_type in (DYNAMIC, DIFFERENCING) and self.of_blktap and self.creator_version > 0x00000001
 
 
 class Header(_Checksummed):
@@ -414,7 +402,12 @@ class Metadata(object):
         return self.footer.hidden != 0
 
     @property
-    def virtual_size_bytes(self):
+    def is_child(self):
+        return self.footer.disk_type == DIFFERENCING
+
+    @property
+    def size_bytes(self):
+        """Bytes that the guest sees."""
         return self.footer.current_size
 
     @property
@@ -484,13 +477,3 @@ def read_bat(fileobj, header):
         data = read_exactly(fileobj, header.table_offset + 4 * first, 4 * count)
         # Not an array: importing that module costs Python 3 as much as all of this one.
         yield first, struct.unpack('>%dI' % count, data)
-
-
-def read_batmap(fileobj, metadata):
-    """The Batmap after the BAT, or None if the disk has none or its header cannot be read."""
-    if metadata.header is None or not metadata.footer.has_blktap_batmap:
-        return None
-    if metadata.header.bat_end + BATMAP_HEADER_SIZE > metadata.file_size:
-        return None
-    batmap = Batmap.parse(read_exactly(fileobj, metadata.header.bat_end, BATMAP_HEADER_SIZE))
-    return batmap if batmap.cookie == BATMAP_COOKIE else None

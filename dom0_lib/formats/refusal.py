@@ -16,6 +16,11 @@ def unsafe(rule, text):
     return _name(errors.UnsafeImage(text), rule)
 
 
+def rename(error, title):
+    """The same error with `title` before its text."""
+    return _name(type(error)('%s: %s' % (title, error)), getattr(error, 'rule', None))
+
+
 def _name(error, rule):
     error.rule = rule
     return error

@@ -54,6 +54,17 @@ class BlockReader(object):
         start = max(self.position, self._start)
         return start, bitmap_end if start < bitmap_end else bitmap_end + self._guest_bytes
 
+    def share(self, fd, share):
+        """Have share(offset, size_bytes, fd, position) take all data of the block in the open file, if they come next and every
+        sector is present; whether it did.
+        """
+        data = self._start + self._source.bitmap_bytes
+        if self.position != data or self._mask is not None or not share(
+                self._block * self._source.block_bytes, self._guest_bytes, fd, data):
+            return False
+        self.position = data + self._guest_bytes
+        return True
+
     def skip_to(self, position):
         """Bytes up to `position` are not wanted."""
         self.position = position

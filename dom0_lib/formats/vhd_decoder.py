@@ -232,10 +232,11 @@ class Decoder(object):
         self._blocks.write(view)
 
 
-def decode_file(fd, sink, size_bytes=None):
+def decode_file(fd, sink, size_bytes=None, share=None):
     """Decode the VHD in an open file; returns what it says about itself: uuid, is_child, size_bytes, parent_uuid, parent_name.
 
     size_bytes: of the image, if it is not the file's
+    share:      None, or a function that may take data in place of the sink's put(): vhd_encoder.Encoder.share
     Raises what Decoder raises, and EnvironmentError.
     """
     file_image = image_file.ImageFile(fd, size_bytes)
@@ -259,8 +260,9 @@ def decode_file(fd, sink, size_bytes=None):
     span = blocks.next_span()
     while span:
         blocks.skip_to(span[0])
-        for count, view in file_image.read_span(*span):
-            blocks.write_zeros(count) if view is None else blocks.write(view)
+        if not share or not blocks.share(fd, share):
+            for count, view in file_image.read_span(*span):
+                blocks.write_zeros(count) if view is None else blocks.write(view)
         span = blocks.next_span()
     _end(sink, batmap)
     return image

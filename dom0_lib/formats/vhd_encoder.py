@@ -23,6 +23,8 @@ from dom0_lib.system import sparse_file
 
 _SECTOR_BYTES, _BLOCK_BYTES = canonical_vhd.SECTOR_BYTES, canonical_vhd.BLOCK_BYTES
 _UNIT_BYTES = guest_disk.MASK_UNIT_BYTES
+# File systems share whole pages.
+_PAGE_BYTES = 4096
 _ZERO_UNIT = b'\0' * _UNIT_BYTES
 
 
@@ -36,6 +38,7 @@ class Encoder(object):
         self._file = target
         self.layout = None
         self._size_bytes = None     # of the source: the bits behind it stay clear
+        self._can_share = True      # as far as is known
         self._is_whole = False      # every sector is present, and a block of zeros is not allocated
         self._bat = None
         self._map = None            # the batmap
@@ -57,7 +60,8 @@ class Encoder(object):
         self._begun = bytearray(layout.map_bytes)
         if not self._is_whole:
             self._allocate(disk.extents)
-            self._file.require_room(layout.file_bytes(self._allocated))
+        # An image of a few MB can be a disk of 2 TiB of zeros: nobody is kept busy by one for which there is no room.
+        self._file.require_room(layout.file_bytes(layout.blocks if self._is_whole else self._allocated))
 
     def _allocate(self, extents):
         reached = 0
@@ -114,6 +118,16 @@ class Encoder(object):
         if piece is not None:
             self._write(block, within, piece if mask is None else clear_absent(piece, mask))
 
+    def share(self, offset, size_bytes, fd, position):
+        """Take the data at `position` of an open file by sharing its blocks, every sector present; False if put() must do it."""
+        block, within = divmod(offset, _BLOCK_BYTES)
+        if not self._can_share or position % _PAGE_BYTES or size_bytes % _PAGE_BYTES or within + size_bytes > _BLOCK_BYTES:
+            return False
+        self._can_share = self._file.clone_at((self._bat[block] + 1) * _SECTOR_BYTES + within, fd, position, size_bytes)
+        if self._can_share:
+            self._put_present(block, within, size_bytes, None, None)
+        return self._can_share
+
     def _write(self, block, within, piece):
         self._file.write_at((self._bat[block] + 1) * _SECTOR_BYTES + within, piece)
 
@@ -146,6 +160,8 @@ class Encoder(object):
             offset += len(data)
         self._file.write_at(self.layout.batmap_offset, memoryview(self.layout.pack_batmap_header(self._map)))
         self._file.write_at(self.layout.map_offset, memoryview(self._map))
+        # A disk may wait long for the others of its chain: what is left is the layout, and how many blocks there are.
+        self._bat = self._map = self._begun = self._bitmap = None
 
     def seal(self, uuid, parent=None, is_hidden=False):
         """Make the file a VHD: header, locators and footers.  A later call with other names changes the VHD to these.

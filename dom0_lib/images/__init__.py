@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disk images between an image service and an SR.
 
-Uses: disks, storage, system, toolstack, web.
+Uses: formats, storage, system, toolstack, web.
 """

@@ -9,14 +9,15 @@ import os
 from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import settings
-from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_chain
-from dom0_lib.disks import vhd_check
+from dom0_lib.formats import refusal
+from dom0_lib.formats import vhd_decoder
 from dom0_lib.images import glance_api
 from dom0_lib.images import gzip_stream
 from dom0_lib.images import tarball
+from dom0_lib.storage import new_disk
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 from dom0_lib.system import pipeline
 from dom0_lib.toolstack import task_watch
 
@@ -26,10 +27,8 @@ _IGNORED_NAME = 'swap.vhd'
 _COMPRESSED_DEPTH = 8
 _INFLATED_DEPTH = 4
 _MAX_RESTARTS = 2
-# Bytes of what does not show at its beginning how large it may be: a few of them inflate to any number.
-_MAX_UNJUDGED_BYTES = 64 * 1024 * 1024
-# The backup footer, and the header, which every known writer puts behind it.
-_BEGINNING_BYTES = vhd.FOOTER_SIZE + vhd.HEADER_SIZE
+# Limit for all files together that are no VHDs: a small archive can inflate to any size.
+_MAX_OTHER_BYTES = 64 * 1024 * 1024
 # Images made before sequences were numbered, leaf first.
 _OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
 
@@ -65,80 +64,76 @@ def _download_once(image, repository, uuid_stack, chosen, watch):
 
 
 class _Archive(object):
-    """The VHDs of an archive, staged under the names they have in it."""
+    """The VHDs of an archive, each written anew in the staging area under the name that it has in the archive."""
 
     def __init__(self, area):
         self._area = area
-        self._names = []
-        self._ignored_bytes = 0
+        self._disks = {}
+        self._other_bytes = 0
 
     def open_member(self, name, size_bytes):
-        """A place for a member of the archive, or None for what is not a VHD of the chain."""
+        """A place for a member of the archive, or None for a file that is no VHD of the chain."""
         if name == _IGNORED_NAME:
-            return _Member(name, size_bytes, _Ignored())
+            return _IgnoredDisk(name, size_bytes, self._skip)
         if not name.endswith('.vhd'):
-            self._ignored_bytes += size_bytes
-            if self._ignored_bytes > _MAX_UNJUDGED_BYTES:
-                raise errors.InvalidImage('the archive has %d bytes in files that are no VHDs' % self._ignored_bytes)
+            self._skip(size_bytes)
             return None
         if '/' in name:
             raise errors.InvalidImage("VHD '%s' is not at the top of the archive" % name)
-        if name in self._names:
+        if name in self._disks:
             raise errors.UnsafeImage("the archive has '%s' twice" % name)
-        if len(self._names) == vhd_chain.MAX_LENGTH:
+        if len(self._disks) == vhd_chain.MAX_LENGTH:
             raise errors.UnsafeImage('the archive has more than %d VHDs' % vhd_chain.MAX_LENGTH)
-        self._names.append(name)
-        return _Member(name, size_bytes, self._area.create(name, size_bytes))
+        self._disks[name] = new_disk.StreamedDisk(self._area, name, size_bytes)
+        return self._disks[name]
+
+    def _skip(self, size_bytes):
+        """Count the bytes of a file that is no VHD."""
+        self._other_bytes += size_bytes
+        if self._other_bytes > _MAX_OTHER_BYTES:
+            raise errors.InvalidImage('the archive has %d bytes in files that are no VHDs' % self._other_bytes)
 
     def arrange(self):
-        """The names in order, leaf first."""
-        return arrange(self._names)
+        """The disks in order, leaf first."""
+        return [self._disks[name] for name in arrange(list(self._disks))]
 
 
-class _Member(object):
-    """A VHD as it arrives: refused as soon as its beginning shows that it claims less than the archive has for it."""
+class _IgnoredDisk(object):
+    """A VHD that is decoded, so that its length has a limit, and not kept.  One that is damaged is a file that is no VHD."""
 
-    def __init__(self, name, size_bytes, staged):
+    def __init__(self, name, size_bytes, skip):
         self._name = name
         self._size_bytes = size_bytes
-        self._staged = staged
-        self._beginning = b''
+        self._skip = skip
+        self._decoder = vhd_decoder.Decoder(_Nothing(), _refuse_spool, size_bytes)
 
     def write(self, view):
-        if len(self._beginning) < _BEGINNING_BYTES:
-            self._beginning += view[:_BEGINNING_BYTES - len(self._beginning)].tobytes()
-            if len(self._beginning) == _BEGINNING_BYTES:
-                self._judge()
-        self._staged.write(view)
-
-    def _judge(self):
-        footer = vhd.Footer.parse(self._beginning)
-        header = vhd.Header.parse(self._beginning[vhd.FOOTER_SIZE:])
-        if footer.intact:
-            disk_bytes = footer.current_size
-        elif header.cookie == vhd.HEADER_COOKIE and header.checksum_correct:
-            # A damaged copy claims nothing; the one at the end may repair it.
-            disk_bytes = header.max_bat_entries * vhd.BLOCK_SIZE
-        elif self._size_bytes > _MAX_UNJUDGED_BYTES:
-            raise errors.InvalidImage("VHD '%s' does not begin as a dynamic disk; convert it to one" % self._name)
-        else:
-            return
-        if self._size_bytes > vhd_check.largest_file(disk_bytes):
-            raise errors.UnsafeImage("VHD '%s' has %d bytes, more than a disk of %d bytes needs" % (
-                self._name, self._size_bytes, disk_bytes))
-
-    def finish(self):
-        self._staged.finish()
-
-
-class _Ignored(object):
-    """Takes the data of a member that is not kept."""
-
-    def write(self, view):
-        pass
+        if self._decoder:
+            try:
+                self._decoder.write(view)
+            except errors.UnsafeImage as error:
+                raise refusal.rename(error, self._name)
+            except errors.InvalidImage:
+                self._decoder = None
+                self._skip(self._size_bytes)
 
     def finish(self):
         pass
+
+
+class _Nothing(object):
+    """A sink that keeps nothing."""
+
+    def begin(self, disk):
+        if disk.extents is None:
+            raise refusal.damaged('fixed_disk', 'any file can be a fixed disk')
+
+    def put(self, offset, size_bytes, data=None, present=None):
+        pass
+
+
+def _refuse_spool():
+    raise refusal.damaged('unordered', 'a disk whose tables are behind its data')
 
 
 def _receive(data, archive, watch):

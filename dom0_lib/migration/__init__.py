@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The moves of disks between hosts, and the ssh keys with which hosts may send them.
 
-Uses: call, disks, storage, system, toolstack.
+Uses: call, storage, system, toolstack.
 """

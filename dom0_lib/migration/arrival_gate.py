@@ -30,7 +30,7 @@ _LINES = (
     # Files that an earlier attempt has left.
     "case $1/$2 in rm/-f) shift 2;"
     " while :; do"
-    " case $1 in ';') shift; break;; */[0-9].vhd|*/1[0-5].vhd) is_directory ${1%%/*}/ || refuse;; *) refuse;; esac;"
+    " case $1 in ';') shift; break;; */[0-9].vhd|*/[12][0-9].vhd) is_directory ${1%%/*}/ || refuse;; *) refuse;; esac;"
     " stale=$stale' '$1; shift; done;; esac;",
     "case $1/$2 in rsync/--server) shift 2;; *) refuse;; esac;",
     "while test $# -gt 2; do case $1 in"

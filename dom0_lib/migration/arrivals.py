@@ -15,15 +15,17 @@ from __future__ import absolute_import, division
 
 import errno
 import os
+import stat
 import time
 
 from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import paths
-from dom0_lib.disks import vhd_chain
 from dom0_lib.migration import rsync
 from dom0_lib.storage import arrival_files
+from dom0_lib.storage import new_disk
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 from dom0_lib.system import sparse_file
 
 
@@ -87,20 +89,43 @@ class Arrival(object):
                                           vhd_chain.MAX_LENGTH, ', '.join(sorted(names)[:2 * vhd_chain.MAX_LENGTH]) or 'nothing'))
         return expected
 
-    def bring(self, area, names, report):
-        """Have the files in a staging area; returns what forget() takes once they are VDIs.
+    def take(self, area, names, report):
+        """Write the disks of these files anew in a staging area; returns ([new_disk.NewDisk], [(inode, name) of the file]).
 
-        report(fraction): called as the work goes on; what it raises ends it
+        The files are read only, each byte once: another process that still writes to one changes the guest's data at most.
+        report(fraction): called as the work goes on; an exception of it ends the work
+        Raises errors.InvalidImage and errors.UnsafeImage with a `rule` where a file's content is refused.
         """
-        paths_of = [os.path.join(self._path, name) for name in names]
-        total_bytes = sum(os.lstat(path).st_size for path in paths_of)
-        done_bytes = [0]
+        disks, origins, done_bytes = [], [], [0]
+        total_bytes = sum(os.lstat(os.path.join(self._path, name)).st_size for name in names)
 
         def add(size_bytes):
             done_bytes[0] += size_bytes
             report(done_bytes[0] / total_bytes)
-        return [(area.take(path, name, add), '%s%s/%s' % (arrival_files.PREFIX, self._label, name))
-                for path, name in zip(paths_of, names)]
+        for name in names:
+            fd = self._open(name)
+            try:
+                disks.append(new_disk.NewDisk(area, name))
+                disks[-1].take_file(fd, add)
+                origins.append((os.fstat(fd).st_ino, '%s%s/%s' % (arrival_files.PREFIX, self._label, name)))
+            finally:
+                os.close(fd)
+            faults.point('arrival.taken')
+        return disks, origins
+
+    def _open(self, name):
+        """A descriptor of a file that has no other name, where it could be another's."""
+        path = os.path.join(self._path, name)
+        with sparse_file.StorageErrors('cannot read %s/%s' % (arrival_files.directory(self._label), name)):
+            _require_single(os.lstat(path), name)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                _require_single(os.fstat(fd), name)
+                kept, fd = fd, None
+                return kept
+            finally:
+                if fd is not None:
+                    os.close(fd)
 
     def discard(self):
         """Remove all that has arrived; a failure is only logged."""
@@ -114,3 +139,8 @@ class Arrival(object):
             if all(name.startswith('.') or name == staging.OWNER for name in os.listdir(self._path)):
                 staging.remove_tree(self._path)
                 faults.point('arrival.removed')
+
+
+def _require_single(status, name):
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise errors.UnsafeImage("'%s' is not a file, or is one that has another name elsewhere" % name)

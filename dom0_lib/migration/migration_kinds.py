@@ -10,7 +10,7 @@ from dom0_lib.call import binding
 _ADDRESS_CHARACTERS = frozenset(text_checks.HEX_DIGITS + u':.')
 _MAX_NAME_LENGTH = 253
 # The chain of an image has no more files either.
-_MAX_PLACE = 15
+_MAX_PLACE = 29
 # XAPI's own ports: some callers take the host from XAPI's URL, and its port is not ssh's.
 _XAPI_PORTS = (80, 443)
 

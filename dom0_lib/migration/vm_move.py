@@ -5,7 +5,7 @@
     transfer: <SR>/<uuid>.vhd, held still  --rsync-->  /images/instance<label>/<n>.vhd
               1.vhd and on while the guest runs,
               0.vhd, the leaf, when it is down
-                                                     receive: checked, relinked, published; the directory goes
+                                                     receive: written anew, published; the directory goes
 """
 
 from __future__ import absolute_import, division
@@ -16,13 +16,13 @@ from dom0_lib import errors
 from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import settings
-from dom0_lib.disks import vhd_chain
 from dom0_lib.migration import arrivals
 from dom0_lib.migration import rsync
 from dom0_lib.storage import arrival_files
 from dom0_lib.storage import held_chain
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 from dom0_lib.toolstack import task_watch
 from dom0_lib.toolstack import this_host
 from dom0_lib.toolstack import xapi
@@ -76,7 +76,8 @@ def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
     """Make VDIs of the disks that have arrived for a label; the caller scans the SR afterwards.
 
     uuid_stack is consumed from its end, leaf first.  Returns {'root': {'uuid': the leaf's uuid}}.
-    What is refused is removed, as the next migration begins anew; after any other error the call can be repeated.
+    Files that are damaged, or that contradict one another, are removed: the call would refuse them again.  After any other
+    error they stay as they are, and the call can be repeated.
     Raises errors.InvalidImage, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
     """
     chosen = settings.load()
@@ -87,18 +88,30 @@ def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
             try:
                 uuid = _admit(arrival, repository, uuid_stack, chosen, watch)
             except errors.InvalidImage as error:
-                faults.point('arrival.refused')
-                arrival.discard()
-                raise type(error)('what has arrived in %s was refused and removed: %s' % (
-                    arrival_files.directory(instance_uuid), error))
+                is_removed = _is_hopeless(error)
+                if is_removed:
+                    faults.point('arrival.refused')
+                    arrival.discard()
+                raise type(error)('the files in %s were refused%s: %s' % (
+                    arrival_files.directory(instance_uuid), ' and removed' if is_removed else '', error))
             arrival.clear()
     log.info('received %s as VDI %s', instance_uuid, uuid)
     return {'root': {'uuid': uuid}}
+
+
+def _is_hopeless(error):
+    """Whether files of /images will be refused again, whatever else arrives and wherever they go.
+
+    An unfinished transfer, a missing file or a foreign one can be put right; a disk beyond a limit of ours is still a disk.
+    """
+    rule = getattr(error, 'rule', None)
+    is_limit = rule == 'disk_size' and isinstance(error, errors.UnsafeImage)
+    return rule is not None and rule != 'incomplete_chain' and not is_limit
 
 
 def _admit(arrival, repository, uuid_stack, chosen, watch):
     with staging.Area(repository.path, chosen.reserve_bytes) as area:
         names = arrival.list()
         publication.take_uuids(uuid_stack, names)  # before a long copy, not after it
-        origins = arrival.bring(area, names, watch.report)
-        return publication.admit(area, repository, names, uuid_stack, watch.check, origins)
+        disks, origins = arrival.take(area, names, watch.report)
+        return publication.admit(area, repository, disks, uuid_stack, watch.check, origins)

@@ -13,8 +13,8 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import paths
 from dom0_lib import text_checks
-from dom0_lib.disks import vhd_chain
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 
 PREFIX = 'instance'
 _FILE_NAMES = frozenset('%d.vhd' % number for number in range(vhd_chain.MAX_LENGTH))

@@ -5,9 +5,11 @@ from __future__ import absolute_import, division
 
 import os
 
+from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import settings
 from dom0_lib.storage import held_chain
+from dom0_lib.storage import new_disk
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
 from dom0_lib.toolstack import task_watch
@@ -17,7 +19,7 @@ def copy(session_ref, sr_path, vdi_uuids, uuid_stack, task):
     """Copy a chain of VDIs, leaf first, as a chain of new ones; the caller scans the SR afterwards.
 
     uuid_stack is consumed from its end, leaf first.  Returns {'root': {'uuid': the new leaf's uuid}}.
-    Raises errors.RetryableError, errors.StorageError, errors.UnsafeImage.
+    Raises errors.RetryableError, errors.StorageError, errors.InvalidImage, errors.UnsafeImage.
     """
     chosen = settings.load()
     os.nice(chosen.nice)
@@ -25,25 +27,27 @@ def copy(session_ref, sr_path, vdi_uuids, uuid_stack, task):
     publication.take_uuids(uuid_stack, vdi_uuids)  # before the copying, not after it
     with task_watch.Watch(session_ref, task) as watch:
         with staging.Area(repository.path, chosen.reserve_bytes) as area:
-            names = _copy_still(repository, vdi_uuids, area, chosen, watch)
-            uuid = publication.admit(area, repository, names, uuid_stack, watch.check)
+            disks = _copy_still(repository, vdi_uuids, area, chosen, watch)
+            uuid = publication.admit(area, repository, disks, uuid_stack, watch.check)
     log.info('copied VDI %s as VDI %s', vdi_uuids[0], uuid)
     return {'root': {'uuid': uuid}}
 
 
 def _copy_still(repository, vdi_uuids, area, chosen, watch):
-    """Copy the VHDs into `area` while nothing changes them; returns their names there, leaf first."""
+    """Write the disks anew in `area` while nothing changes their VHDs; returns the new_disk.NewDisk, leaf first."""
     with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
         with staging.Area(repository.path) as held_area:
             held = held_chain.hold(held_area, repository, vdi_uuids)
-            done_bytes = [0]
+            done_bytes, disks = [0], []
 
             def report(size_bytes):
                 stillness.check()
                 done_bytes[0] += size_bytes
                 watch.report(done_bytes[0] / sum(held.sizes))
-            for name in held.names:
+            for name, vdi_uuid in zip(held.names, vdi_uuids):
+                disks.append(new_disk.NewDisk(area, name, 'VDI %s' % vdi_uuid))
                 with open(held_area.join(name), 'rb', 0) as source:
-                    area.copy(source.fileno(), name, report)
+                    disks[-1].take_file(source.fileno(), report)
+                faults.point('disk.copied')
             held.check_unchanged()
-            return held.names
+            return disks

@@ -8,8 +8,8 @@ import os
 from dom0_lib import errors
 from dom0_lib import paths
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_chain
 from dom0_lib.storage import sr_lock
+from dom0_lib.storage import vhd_chain
 from dom0_lib.system import proc
 from dom0_lib.system import sparse_file
 
@@ -78,12 +78,11 @@ def hold(area, repository, uuids):
 def hold_one(area, repository, uuid, name):
     """The HeldChain of one VDI, under `name` in `area`, whatever its parents are.
 
-    Raises errors.StorageError if it is missing, damaged, or of a kind that no chain can have.
+    Raises errors.StorageError if it is missing or damaged.
     """
     _link(area, repository, uuid, name)
     held = HeldChain(area, [uuid], [name])
-    if _read_metadata(area.join(name), uuid).disk_type == vhd.FIXED:
-        raise errors.StorageError('VDI %s is a fixed disk, which no chain can have' % uuid)
+    _read_metadata(area.join(name), uuid)
     return held
 
 

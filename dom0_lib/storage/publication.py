@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A staged chain becomes VDIs of an SR: the one way in, whatever brought the files.
+"""A staged chain becomes VDIs of an SR: the one way in, wherever the disks come from.
 
-                0.vhd  -->  1.vhd  -->  2.vhd          staged: parents anywhere, hidden as the uploader left them
-                leaf        parent      base
-    SR          3rd         2nd         1st            linked in this order, none hidden: a scan in between sees disks,
-                -           hidden      hidden         not rubbish to collect; parents are hidden last
+                0.vhd  -->  1.vhd  -->  2.vhd          staged, written anew (dom0_lib.storage.new_disk), then sealed as
+                leaf        parent      base           <uuid>.vhd, none hidden
+    SR          3rd         2nd         1st            linked in this order: a scan in between sees disks, not rubbish
+                -           hidden      hidden         to collect; parents are hidden last
 
 Nobody ever sees a child whose parent is missing.
 """
@@ -19,12 +19,12 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import termination
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_chain
-from dom0_lib.disks import vhd_util
+from dom0_lib.storage import vhd_util
 from dom0_lib.storage import arrival_files
 from dom0_lib.storage import sr
 from dom0_lib.storage import sr_lock
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 from dom0_lib.system import sparse_file
 
 _SR_LOCK_WAIT_S = 120
@@ -41,24 +41,24 @@ def open_repository(session_ref, sr_path, new_uuids=()):
     return repository
 
 
-def admit(area, repository, names, uuid_stack, check, origins=()):
-    """Make VDIs of the staged files `names`, leaf first, all or none: check, relink, publish; returns the leaf's uuid.
+def admit(area, repository, disks, uuid_stack, check, origins=()):
+    """Make VDIs of complete new_disk.NewDisk, leaf first, all or none: check, seal, publish; returns the leaf's uuid.
 
     uuid_stack: uuids for them, taken from its end
-    origins:    files of /images that they are, or are copies of, for dom0_lib.migration.arrivals to forget then
+    origins:    (inode, name) of the files of /images whose disks they are; these files go when the VDIs are there
     check():    called before the last step and while that waits; what it raises ends the import
     Raises errors.ArgumentError, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
     """
-    uuids = take_uuids(uuid_stack, names)
-    vhd_chain.check(area, names)
-    vhd_chain.relink(area, names, uuids)
+    uuids = take_uuids(uuid_stack, disks)
+    vhd_chain.check(disks)
+    vhd_chain.seal(area, disks, uuids)
     check()
     publish(area, repository, uuids, check, origins)
     return uuids[0]
 
 
 def publish(area, repository, uuids, check, origins=()):
-    """Move a relinked chain, leaf first in `uuids`, into the SR: all of it or, on an error, nothing.
+    """Move a sealed chain, leaf first in `uuids`, into the SR: all of it or, on an error, nothing.
 
     The journal comes first: a process that dies here leaves what recover() finishes or undoes.  SM's lock `sr` is held, so no
     scan sees a part of it; where the lock does not reach, on a shared SR of which this host is not the coordinator, the order
@@ -191,8 +191,8 @@ def _move_in(staged, final):
         os.rename(staged, final)
 
 
-def take_uuids(uuid_stack, names):
-    """The uuid of each file: callers' stacks are consumed from the end, the leaf first."""
-    if len(uuid_stack) < len(names):
-        raise errors.ArgumentError('uuid_stack', 'has %d uuids, the image has %d VHDs' % (len(uuid_stack), len(names)))
-    return [uuid_stack[-1 - number] for number in range(len(names))]
+def take_uuids(uuid_stack, disks):
+    """The uuid of each disk: callers' stacks are consumed from the end, the leaf first."""
+    if len(uuid_stack) < len(disks):
+        raise errors.ArgumentError('uuid_stack', 'has %d uuids, the image has %d VHDs' % (len(uuid_stack), len(disks)))
+    return [uuid_stack[-1 - number] for number in range(len(disks))]

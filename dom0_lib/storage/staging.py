@@ -16,7 +16,6 @@ import binascii
 import errno
 import fcntl
 import os
-import stat
 
 from dom0_lib import compat
 from dom0_lib import errors
@@ -137,31 +136,6 @@ class Area(object):
         copied = self._keep(sparse_file.File(self.join(name), os.fstat(fd).st_size, self.require_room, self._place))
         copied.copy(fd, report)
         copied.finish()
-        faults.point('disk.copied')
-
-    def take(self, path, name, report):
-        """Have a file from outside the area in it: by a link, so that it is still one file, or else as a copy.
-
-        report: as for copy().  Returns the inode of the file outside.
-        Raises errors.UnsafeImage unless it is a regular file without any other name.
-        """
-        with sparse_file.StorageErrors('cannot stage in %s' % self._place):
-            try:
-                os.link(path, self.join(name))
-            except EnvironmentError as error:
-                if error.errno not in sparse_file.NO_HARD_LINKS + (errno.EXDEV,):
-                    raise
-                _require_single(os.lstat(path), 1, name)
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                try:
-                    inode = _require_single(os.fstat(fd), 1, name)
-                    self.copy(fd, name, report)
-                finally:
-                    os.close(fd)
-            else:
-                inode = _require_single(os.lstat(self.join(name)), 2, name)
-            faults.point('arrival.taken')
-            return inode
 
     def require_room(self, size_bytes):
         """Raises errors.StorageError unless the file system has so much to spare beside the reserve."""
@@ -220,13 +194,6 @@ class Area(object):
     def end_journal(self):
         """The publication is complete, or undone: the journal goes with the directory, and doing it again does no harm."""
         self._is_publishing = False
-
-
-def _require_single(status, names, name):
-    """The inode of a file with so many names."""
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != names:
-        raise errors.UnsafeImage("'%s' is not a file, or is one that has another name elsewhere" % name)
-    return status.st_ino
 
 
 def sweep(directory, recover):

@@ -6,6 +6,7 @@ from __future__ import absolute_import, division
 import errno
 import fcntl
 import os
+import struct
 
 from dom0_lib import errors
 from dom0_lib import faults
@@ -26,7 +27,7 @@ _PIECE_BYTES = 1024 * 1024
 # The unit of st_blocks.
 _BLOCK_BYTES = 512
 # <linux/fs.h>; Python 2 has no names for these.
-_FICLONE = 0x40049409
+_FICLONE, _FICLONERANGE = 0x40049409, 0x4020940d
 _SEEK_DATA, _SEEK_HOLE = 3, 4
 # Written data is synced in steps of this size while more comes: dom0's small memory does not fill with dirty pages, and
 # the sync before publication has little left to do (0.4 s less for an 800 MB disk).
@@ -95,6 +96,14 @@ class PlacedFile(object):
             if self._sync is None:
                 self._sync = pipeline.Stage(os.fdatasync, 1)
             self._sync.put(self.fd)
+
+    def clone_at(self, offset, fd, source_offset, size_bytes):
+        """Share this part of another open file's blocks instead of a copy; False where the file system cannot."""
+        try:
+            fcntl.ioctl(self.fd, _FICLONERANGE, struct.pack('qQQQ', fd, source_offset, size_bytes, offset))
+            return True
+        except EnvironmentError:
+            return False  # for any reason: reading and writing will tell
 
     def read_at(self, offset, size_bytes):
         """Bytes that were written; fewer where the file ends."""

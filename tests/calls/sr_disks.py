@@ -95,7 +95,7 @@ def make_changes(seed, size_bytes):
         yield chance.randrange(0, size_bytes // 512 - count) * 512, sector * count
 
 
-def make_chain(directory, depth, size_bytes=9 * MIB, seed=0):
+def make_chain(directory, depth, size_bytes=10 * MIB, seed=0):
     """Paths of a chain of VHDs, leaf first, as another host's SR has it: parents hidden."""
     paths = [os.path.join(directory, "%d-of-%d.vhd" % (number, depth)) for number in range(depth)]
     vhd_writer.write_dynamic(paths[-1], make_content(seed, size_bytes), hidden=int(depth > 1))

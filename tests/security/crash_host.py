@@ -16,6 +16,7 @@ from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_image
 from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
+from tests.harness.vhd import vhd_written_here
 
 _DISK_BYTES = 6 << 20
 # The outcome of a call: `details` is None when it was answered, else the details of its failure.
@@ -93,6 +94,9 @@ class CrashHost(Scene):
             return False
         assert vhd_reader.digest([self._path(name) for name in uuids]) == self.guest_digest
         assert [self._is_hidden(name) for name in uuids] == [0, 1, 1]
+        for name in uuids:
+            vhd_written_here.expect_written_here(self._path(name))
+            self.dom0.run_program("vhd-util", "check", "-n", self._path(name))
         return True
 
     def _is_hidden(self, vdi_uuid):

@@ -207,7 +207,7 @@ def gnu_long_name_with_dots(scene):
 
 # Sizes
 
-@hostile("UnsafeImage", "VHD '0.vhd' has", is_for_old_python=True)
+@hostile("UnsafeImage", "bytes, more than a disk of 16777216 bytes needs", is_for_old_python=True)
 def pax_size_far_beyond_the_disk(scene):
     return pax("0.vhd", scene.good_disk(), size=str(32 * GIB if scene.free_bytes > 40 * GIB else 2 * GIB)) + END
 
@@ -247,7 +247,7 @@ def size_that_is_no_number(scene):
     return patch_header(member("0.vhd", scene.good_disk()), 124, b"0x7fffffff\0 ") + END
 
 
-@hostile("StorageError", "MiB free, this needs 1048576 MiB")
+@hostile("UnsafeImage", "0.vhd: the file has 1099511627776 bytes, more than a disk of 16777216 bytes needs")
 def one_tebibyte_announced(scene):
     return patch_header(member("0.vhd", scene.good_disk()), 124, b"\x80\0\0\0" + struct.pack(">Q", 1 << 40)) + END
 
@@ -267,9 +267,9 @@ def too_many_members(scene):
     return header("0.txt") * 70000 + END
 
 
-@hostile("UnsafeImage", "the archive has more than 16 VHDs")
-def seventeen_disks(scene):
-    return b"".join(member("%d.vhd" % number, scene.good_disk()) for number in range(17)) + END
+@hostile("UnsafeImage", "the archive has more than 30 VHDs")
+def thirty_one_disks(scene):
+    return b"".join(member("%d.vhd" % number, scene.good_disk()) for number in range(31)) + END
 
 
 @hostile("InvalidImage", "0.vhd, 1.vhd, it has 0.vhd, 2.vhd")
@@ -339,12 +339,30 @@ def nested_gzip(scene):
     return data
 
 
-@hostile("InvalidImage", "does not begin as a dynamic disk", is_for_old_python=True)
+@hostile("StorageError", "MiB free, this needs ", is_for_old_python=True)
 def bomb_of_zeros_for_a_disk(scene):
-    return zeros_bomb(header("0.vhd", 24 * GIB if scene.free_bytes > 26 * GIB else scene.free_bytes // 2), 24 * GIB)
+    """Any bytes can begin a fixed disk."""
+    return zeros_bomb(header("0.vhd", scene.free_bytes + GIB), 24 * GIB)
 
 
-@hostile("UnsafeImage", "VHD '0.vhd' has")
+@hostile("UnsafeImage", "0.vhd: a disk of 4398046510592 bytes; a VHD here has at most ")
+def bomb_of_zeros_for_a_disk_beyond_the_limit(scene):
+    return zeros_bomb(header("0.vhd", 4 << 40), 24 * GIB)
+
+
+@hostile("InvalidImage", "0.vhd: no VHD: neither the first nor the last sector is an intact footer")
+def zeros_for_a_disk(scene):
+    return gzip.compress(header("0.vhd", GIB // 2) + bytes(GIB // 2) + END, 1)
+
+
+@hostile("StorageError", "MiB free, this needs ", is_for_old_python=True)
+def bomb_for_a_second_look(scene):
+    """The copy of the footer is damaged: nothing tells the length of the disk before the end."""
+    disk = b"x" + scene.good_disk()[1:]
+    return zeros_bomb(header("0.vhd", scene.free_bytes + GIB) + disk + bytes(-len(disk) % 512), 24 * GIB)
+
+
+@hostile("UnsafeImage", "0.vhd: the file has ")
 def bomb_behind_a_good_beginning(scene):
     disk = scene.good_disk()
     return zeros_bomb(header("0.vhd", scene.free_bytes // 2) + disk + bytes(-len(disk) % 512), 24 * GIB)
@@ -355,7 +373,7 @@ def bomb_beside_the_disk(scene):
     return zeros_bomb(patch_header(header("readme.txt"), 124, b"\x80\0\0\0" + struct.pack(">Q", 1 << 40)), 24 * GIB)
 
 
-@hostile("InvalidImage", "'swap.vhd' does not begin as a dynamic disk")
+@hostile("InvalidImage", "bytes in files that are no VHDs")
 def bomb_as_a_swap_disk(scene):
     return zeros_bomb(header("swap.vhd", 24 * GIB), 24 * GIB)
 

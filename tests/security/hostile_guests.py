@@ -11,7 +11,7 @@ from dom0_lib.disks import vhd
 from tests.harness.storage import tapdisk
 from tests.harness.vhd import vhd_writer
 from tests.security.hostile_archives import pack
-from tests.security.hostile_images import hostile
+from tests.security.hostile_images import harmless, hostile
 from tests.security.hostile_images import read
 
 SECTOR = vhd.SECTOR_SIZE
@@ -32,10 +32,10 @@ class Layout(object):
         footer.disk_type, footer.uuid_bytes = vhd.DIFFERENCING, uuid.uuid4().bytes
         footer.creator, footer.creator_version = creator, version
         footer.data_offset = header * SECTOR
-        footer.set_size(base.virtual_size_bytes)
+        footer.set_size(base.size_bytes)
         self.header = vhd.Header()
         self.header.table_offset = bat * SECTOR
-        self.header.max_bat_entries = -(-base.virtual_size_bytes // vhd.BLOCK_SIZE)
+        self.header.max_bat_entries = -(-base.size_bytes // vhd.BLOCK_SIZE)
         self.header.parent_uuid_bytes = base.footer.uuid_bytes
         self.header.set_parent_name("base.vhd")
         self.header.set_locators([self._add_locator(place, code, data) for place, (code, data) in enumerate((
@@ -46,7 +46,7 @@ class Layout(object):
         self._put(0, footer.seal())
         self._put(header, self.header.seal())
         self._put(bat, table)
-        self.batmap_header = self._add_batmap(batmap)
+        self.batmap_header = self._add_batmap(batmap, blocks)
         self._put(max(blocks.values()) + _LENGTH, footer.seal())
 
     def _put(self, place, data):
@@ -59,11 +59,12 @@ class Layout(object):
         self._put(place, data.ljust(SECTOR, b"\0"))
         return locator
 
-    def _add_batmap(self, places):
+    def _add_batmap(self, places, blocks):
         batmap = vhd.Batmap()
         batmap.offset, batmap.size_sectors = places[1] * SECTOR, 1
         if places[1] not in self._sectors:
             self._put(places[1], b"\x80".ljust(SECTOR, b"\0"))  # block 0 is full
+            self._put(blocks[0], b"\xff" * SECTOR)
         batmap.checksum = vhd.compute_checksum(self._sectors[places[1]])
         if places[0] is not None:
             self._put(places[0], batmap.pack())
@@ -170,22 +171,22 @@ class ZeroedBat(object):
 ATTACKS = [MovedBlock, GrownBatmap, ZeroedBat]
 
 
-@hostile("UnsafeImage", "the creator 0x74617058 is not that of blktap", is_for_old_python=True)
+@hostile("InvalidImage", "the batmap at byte 1024 lies over the BAT", is_for_old_python=True)
 def creator_that_only_blktap_knows(scene):
     return pack(MovedBlock().make_files(scene))
 
 
-@hostile("UnsafeImage", "the batmap is missing at byte 4096", is_for_old_python=True)
+@harmless
 def batmap_that_the_guest_makes(scene):
     return pack(GrownBatmap().make_files(scene))
 
 
-@hostile("UnsafeImage", "the header at byte 2048 and the BAT at byte 5120 are not where blktap puts them", is_for_old_python=True)
+@harmless
 def bat_that_the_guest_zeroes(scene):
     return pack(ZeroedBat().make_files(scene))
 
 
-@hostile("UnsafeImage", "0.vhd: blocks whose data do not begin a page, as those of blktap do: 1", is_for_old_python=True)
+@harmless
 def locators_that_the_guest_zeroes(scene):
     """All metadata are where blktap puts them, but the last of them are in the seven sectors before a block."""
     base_path = scene.path("base.vhd")

@@ -15,7 +15,7 @@ from tests.security.random_kills import RandomKills
 
 _SWEEPING = [name for name in fault_points.NAMES if name.startswith("sweep.")]
 _IMPORTING = [name for name in fault_points.NAMES if name.startswith(("staging.", "chain.", "publish."))
-              and name not in ("chain.repaired", "staging.linked")]
+              and name != "staging.linked"]
 _UPLOADING = ["staging.made", "staging.linked", "staging.cleaning", "staging.cleaned"]
 _RANDOM_KILLS = 25
 

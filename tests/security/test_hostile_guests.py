@@ -10,11 +10,14 @@ import pytest
 from tests.calls import pythons
 from tests.harness.storage import tapdisk
 from tests.harness.vhd import vhd_reader
+from tests.harness.vhd import vhd_written_here
 from tests.harness.vhd_util.vhd_util import install_vhd_util
 from tests.security import hostile_guests
 from tests.security import hostile_images
 from tests.security.hostile_archives import pack
 
+# A map that lies over the BAT is seen by the decoder.
+IMPORTED = [hostile_guests.GrownBatmap, hostile_guests.ZeroedBat]
 SECRET = b"root:$6$salt$hash-of-dom0:19000:0:99999:7:::\n".ljust(512, b".")
 
 
@@ -37,13 +40,20 @@ def attack(request):
 
 
 def test_no_guest_reads_a_file_of_dom0(host, attack, tmp_path, secret_path):
-    """Where an image is accepted after all, the guest goes to work."""
+    """Where the image is imported, its guest goes to work: on the disk that was written anew it finds nothing but its own data."""
     uuids = [str(uuid.uuid4()) for _ in range(2)]
     image = pack(attack.make_files(hostile_images.Scene(tmp_path, host)))
-    outcome = host.download(image, uuids)
+    details = host.download(image, uuids).details
+    assert (details is None) == (type(attack) in IMPORTED)
+    if details:
+        return
     leaf_path = os.path.join(host.sr.path, "%s.vhd" % uuids[0])
-    assert not os.path.exists(leaf_path) or attack.read_from(leaf_path, secret_path) != SECRET
-    assert outcome.details and outcome.details[2] == "UnsafeImage"
+    vhd_written_here.expect_written_here(leaf_path)
+    header = hostile_images.read(leaf_path)[512:1536]
+    assert attack.read_from(leaf_path, secret_path) != SECRET
+    assert hostile_images.read(leaf_path)[512:1536] == header, "the guest wrote the header"
+    host.dom0.run_program("vhd-util", "check", "-n", leaf_path)
+    assert host.sr.scan()[uuids[0]]["managed"]
 
 
 def test_the_guest_would_read_it_from_an_image_that_nobody_checks(host, attack, tmp_path, secret_path):

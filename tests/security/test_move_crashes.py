@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs("rsync")
 
 _STAGING = ["staging.made", "staging.renamed", "staging.cleaning", "staging.cleaned"]
 _COPYING = ["staging.file_made", "staging.written", "staging.file_finished", "disk.copied"]
-_PUBLISHING = [name for name in fault_points.NAMES if name.startswith(("chain.", "publish.")) and name != "chain.repaired"]
+_PUBLISHING = [name for name in fault_points.NAMES if name.startswith(("chain.", "publish."))]
 _ARRIVING = ["arrival.taken", "arrival.forgotten"]
 _TRANSFERRING = ["staging.made", "staging.linked", "transfer.held", "transfer.sent", "staging.cleaning", "staging.cleaned"]
 # The first migration is left alone, to be measured.
@@ -166,7 +166,7 @@ def test_killed_while_refusing(mover, uuids, point):
     os.truncate(os.path.join(mover.arrived, "1.vhd"), 1000)
     with mover.host.fault(point + ":kill"):
         assert mover.receive(uuids).details[:2] == _KILLED
-    assert mover.receive(uuids).details[2] in ("UnsafeImage", "StorageError")
+    assert mover.receive(uuids).details[2] in ("InvalidImage", "StorageError")
     assert mover.list_arrived() is None
     assert not mover.host.check(uuids)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies
 
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_check
+from dom0_lib.formats import vhd_decoder
 from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
 from tests.harness.vhd_util import vhd_util
@@ -38,9 +38,31 @@ def make_content(seed, size):
     return bytes(content)
 
 
-def find_problems(path):
-    with open(str(path), 'rb') as fileobj:
-        return vhd_check.find_problems(fileobj)
+class Nothing:
+    """A sink that keeps nothing."""
+
+    def begin(self, disk):
+        pass
+
+    def put(self, offset, size_bytes, data=None, present=None):
+        pass
+
+    def finish(self):
+        pass
+
+
+def expect_sound(path):
+    """The library's decoder takes the disk."""
+    with open(str(path), 'rb') as opened:
+        vhd_decoder.decode_file(opened.fileno(), Nothing())
+
+
+def read_batmap(path):
+    """The batmap's header and the map's first byte; None where no header is."""
+    with open(str(path), 'rb') as opened:
+        place = vhd.read_metadata(opened).header.bat_end
+        batmap = vhd.Batmap.parse(vhd.read_exactly(opened, place, vhd.BATMAP_HEADER_SIZE))
+        return vhd.read_exactly(opened, batmap.offset, 1) if batmap.cookie == vhd.BATMAP_COOKIE else None
 
 
 @pytest.mark.needs('qemu-img')
@@ -51,7 +73,7 @@ def test_qemu_reads_what_was_written(write, size, tmp_path):
     raw, disk = tmp_path / 'in.raw', tmp_path / 'disk.vhd'
     raw.write_bytes(content)
     write(str(disk), str(raw))
-    assert find_problems(disk) == []
+    expect_sound(disk)
     assert vhd_reader.digest(disk) == hashlib.sha256(content).hexdigest()
     assert read_with_qemu(disk, tmp_path / 'qemu.raw') == content
 
@@ -64,19 +86,11 @@ def test_reader_reads_what_qemu_writes(subformat, tmp_path):
     raw.write_bytes(content)
     subprocess.run(['qemu-img', 'convert', '-f', 'raw', '-O', 'vpc', '-o', 'subformat=' + subformat, str(raw), str(disk)],
                    check=True, timeout=_DEADLINE_S)
-    assert find_problems(disk) == []
+    expect_sound(disk)
     vhd_reader.copy_to(disk, str(tmp_path / 'out.raw'))
     seen = (tmp_path / 'out.raw').read_bytes()
     assert seen[:len(content)] == content
     assert not seen[len(content):].strip(b'\0')
-
-
-@pytest.mark.needs('qemu-img')
-def test_forced_size_is_a_geometry_problem_and_no_other(tmp_path):
-    disk = tmp_path / 'disk.vhd'
-    subprocess.run(['qemu-img', 'create', '-q', '-f', 'vpc', '-o', 'force_size=on', str(disk), '9M'], check=True,
-                   timeout=_DEADLINE_S)
-    assert {problem.name for problem in find_problems(disk)} == {'geometry'}
 
 
 def test_zeros_take_no_space(tmp_path):
@@ -96,13 +110,12 @@ def test_options_change_the_metadata_alone(options, tmp_path):
     disk = tmp_path / 'disk.vhd'
     content = make_content(1, 5 * MIB)
     vhd_writer.write_dynamic(str(disk), content, **options)
-    assert find_problems(disk) == []
+    expect_sound(disk)
     assert vhd_reader.digest(disk) == hashlib.sha256(content).hexdigest()
     with open(str(disk), 'rb') as fileobj:
         metadata = vhd.read_metadata(fileobj)
-        batmap = vhd.read_batmap(fileobj, metadata)
     assert metadata.hidden == ('hidden' in options)
-    assert (batmap is None) == ('batmap' in options)
+    assert (read_batmap(disk) is None) == ('batmap' in options)
     assert metadata.header.max_bat_entries == (32 if 'max_size_bytes' in options else 3)
     assert metadata.uuid == options.get('uuid_text', metadata.uuid)
     assert metadata.created_at == options.get('created_at', metadata.created_at)
@@ -112,10 +125,8 @@ def test_batmap_marks_full_blocks(tmp_path):
     disk = tmp_path / 'disk.vhd'
     vhd_writer.write_dynamic(str(disk), [(2 * MIB, b'a' * 2 * MIB), (4 * MIB, b'b' * MIB), (5 * MIB, b'c' * MIB),
                                          (6 * MIB, b'd' * (2 * MIB - SECTOR))], 16 * MIB)
-    with open(str(disk), 'rb') as fileobj:
-        batmap = vhd.read_batmap(fileobj, vhd.read_metadata(fileobj))
-        assert bytearray(vhd.read_exactly(fileobj, batmap.offset, 1)) == bytearray([0b01100000])
-    assert find_problems(disk) == []
+    assert read_batmap(disk) == bytes([0b01100000])
+    expect_sound(disk)
 
 
 def test_partial_sectors_are_refused(tmp_path):
@@ -161,7 +172,7 @@ def test_any_chain_reads_as_its_model(layers, base_blocks, tmp_path_factory):
         below, content = bytes(content), bytearray(content[:size].ljust(size, b'\0'))
         for offset, data in changes:
             content[offset:offset + len(data)] = data
-        assert find_problems(path) == []
+        expect_sound(path)
     expected = hashlib.sha256(content).hexdigest()
     assert vhd_reader.digest(paths[0]) == vhd_reader.digest(paths) == expected
     with vhd_reader.open_chain(paths[0]) as chain:
@@ -172,4 +183,4 @@ def test_any_chain_reads_as_its_model(layers, base_blocks, tmp_path_factory):
     if len(layers) > 2 or len(layers) == 2 and len(below) == _SIZE:
         assert vhd_util.main(['vhd-util', 'coalesce', '-n', paths[0]]) == 0
         assert vhd_reader.digest(paths[1]) == expected
-        assert find_problems(paths[1]) == []
+        expect_sound(paths[1])

@@ -19,6 +19,7 @@ from tests.calls.calls import make_uuids
 from tests.calls.sr_disks import MIB, pack, pack_chain
 from tests.harness.vhd import vhd_reader
 from tests.harness.vhd import vhd_writer
+from tests.harness.vhd import vhd_written_here
 
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -29,7 +30,7 @@ def raw(site):
     """A disk's content, as a file for qemu-img; its size is one that qemu-img and VHD's geometry agree on."""
     path = site.make_path("raw")
     with open(path, "wb") as opened:
-        opened.write(sr_disks.make_content(1, 9 * MIB + 17 * 512))
+        opened.write(sr_disks.make_content(1, 10 * MIB))
     return path
 
 
@@ -54,6 +55,7 @@ def check_chain(site, uuids):
     """Check that the chain in the SR, leaf first, is one that the storage manager accepts."""
     scanned = site.sr.scan()
     for number, (vdi_uuid, parent) in enumerate(zip(uuids, uuids[1:] + [None])):
+        vhd_written_here.expect_written_here(os.path.join(site.sr.path, vdi_uuid + ".vhd"))
         metadata = sr_disks.read_metadata(site.sr, vdi_uuid)
         assert set(locator.path for locator in metadata.locators) == ({"./%s.vhd" % parent} if parent else set())
         assert metadata.hidden == (number > 0)
@@ -89,8 +91,8 @@ def test_a_chain(site, depth):
 
 
 def test_the_longest_chain(site):
-    paths = sr_disks.make_chain(site.directory, 16, 5 * MIB)
-    uuids = make_uuids(16)
+    paths = sr_disks.make_chain(site.directory, 30, 4 * MIB)
+    uuids = make_uuids(30)
     assert site.download(site.service.add_image(pack_chain(paths)), uuids, is_legacy=True) == uuids[-1]
     check_chain(site, uuids[::-1])
     assert sr_disks.guest_digest(site.sr.path, uuids[-1]) == vhd_reader.digest(paths[0])
@@ -104,14 +106,14 @@ def test_the_storage_manager_coalesces_the_chain(site):
     sr.scan()
     assert sr.collect_garbage()
     assert list(sr.scan()) == [leaf]
-    assert sr_disks.guest_digest(sr.path, leaf) == vhd_reader.digest(paths[0])
+    assert vhd_reader.digest(os.path.join(sr.path, leaf + ".vhd")) == vhd_reader.digest(paths[0])
 
 
 @pytest.mark.parametrize("names", [
     ["snap.vhd", "image.vhd", "base.vhd"], ["snap.vhd", "image.vhd"], ["image.vhd", "base.vhd"], ["image.vhd"], ["a disk.vhd"],
     ["7.vhd"], ["./0.vhd", "./1.vhd"]], ids=" ".join)
 def test_old_and_other_names(site, names):
-    paths = sr_disks.make_chain(site.directory, len(names), 3 * MIB)
+    paths = sr_disks.make_chain(site.directory, len(names), 4 * MIB)
     image = site.service.add_image(pack(list(zip(names, paths))[::-1]))
     leaf = site.download(image)
     assert sr_disks.guest_digest(site.sr.path, leaf) == vhd_reader.digest(paths[0])

@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import tarfile
-import time
 
 import pytest
 import XenAPI
@@ -317,11 +316,11 @@ def no_vhd(scene):
     return scene.serve(pack([("swap.vhd", scene.disk()), ("readme", b"text")]))
 
 
-@refused("UnsafeImage", "the archive has more than 16 VHDs")
-def seventeen_vhds(scene):
+@refused("UnsafeImage", "the archive has more than 30 VHDs")
+def thirty_one_vhds(scene):
     path = os.path.join(scene.directory, "small.vhd")
     vhd_writer.write_dynamic(path, b"", 2 * MIB)
-    return scene.serve(pack_chain([path] * 17))
+    return scene.serve(pack_chain([path] * 31))
 
 
 @refused("ArgumentError", "argument 'uuid_stack': has 2 uuids, the image has 3 VHDs")
@@ -424,49 +423,32 @@ def two_disks_that_are_no_chain(scene):
     return scene.serve(pack_chain([disk, disk]))
 
 
-@refused("UnsafeImage", "0.vhd: the leaf is marked hidden, so the SR would delete it")
-def hidden_leaf(scene):
-    return scene.serve(pack_chain([scene.disk(hidden=1)]))
-
-
-@refused("UnsafeImage", "0.vhd: a fixed disk, which breaks SR.scan; convert it to a dynamic one")
-def fixed_disk(scene):
-    path = os.path.join(scene.directory, "fixed.vhd")
-    vhd_writer.write_fixed(path, sr_disks.make_content(7, 3 * MIB))
-    return scene.serve(pack_chain([path]))
-
-
-@refused("UnsafeImage", "0.vhd: ", differs=True)
+@refused("InvalidImage", "0.vhd: the file has data up to byte ", differs=True)
 def truncated_vhd(scene):
     return scene.patched(lambda path: os.truncate(path, 2 * MIB))
 
 
-@refused("UnsafeImage", "0.vhd: no intact footer")
+@refused("InvalidImage", "0.vhd: no VHD: ")
 def no_vhd_but_its_name(scene):
     return scene.serve(pack([("0.vhd", b"x" * 100000)]))
 
 
-@refused("UnsafeImage", "0.vhd: 0 bytes are too few for a VHD")
+@refused("InvalidImage", "0.vhd: 0 bytes are too few for a VHD")
 def empty_vhd(scene):
     return scene.serve(pack([("0.vhd", b"")]))
 
 
-@refused("UnsafeImage", "0.vhd: ")
-def vhd_from_the_future(scene):
-    return scene.serve(pack_chain([scene.disk(created_at=time.time() + 2 * 3600)]))
-
-
-@refused("UnsafeImage", "0.vhd: ")
+@refused("InvalidImage", "0.vhd: the file has data up to byte ")
 def bat_that_points_outside(scene):
     return scene.patched(lambda path: vhd_writer.patch(path, 1536, b"\x7f\xff\xff\xff"))
 
 
-@refused("UnsafeImage", "0.vhd: ")
+@refused("InvalidImage", "0.vhd: the header at byte 512 is missing or damaged")
 def header_without_a_checksum(scene):
     return scene.patched(lambda path: vhd_writer.edit_header(path, reseal=False, checksum=1))
 
 
-@refused("UnsafeImage", "0.vhd: ")
+@refused("UnsafeImage", "0.vhd: a BAT of 4294967280 entries is beyond the limit of ")
 def bat_of_a_monster(scene):
     return scene.patched(lambda path: vhd_writer.edit_header(path, max_bat_entries=0xfffffff0))
 

@@ -37,7 +37,7 @@ def dom0_python(request):
 @pytest.fixture(scope="module")
 def chain(site):
     """(archive, digest) of three disks."""
-    paths = sr_disks.make_chain(site.directory, 3, 9 * MIB, seed=3)
+    paths = sr_disks.make_chain(site.directory, 3, 10 * MIB, seed=3)
     return pack_chain(paths), vhd_reader.digest(paths[0])
 
 

@@ -15,6 +15,7 @@ from tests.calls import sr_disks
 from tests.calls.migration import migrations
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_writer
+from tests.harness.vhd import vhd_written_here
 
 RECEIVE = "move_vhds_into_sr"
 MIB = 1 << 20
@@ -43,6 +44,8 @@ class Receiver(migrations.Pair):
 
     def expect_received(self, label, uuids, digest):
         assert sr_disks.guest_digest(self.target_sr.path, uuids[0]) == digest
+        for each in uuids:
+            vhd_written_here.expect_written_here(sr_disks.vhd_path(self.target_sr.path, each))
         records = self.target_sr.scan()
         assert [records[each]["managed"] for each in uuids] == [True] + [False] * (len(uuids) - 1)
         assert not os.path.lexists(self.directory(label))
@@ -124,7 +127,7 @@ def test_holes_stay_holes(receiver, elsewhere):
     assert status.st_size > 32 * MIB and status.st_blocks * 512 < 4 * MIB
 
 
-# What is refused: the SR is as it was, and what has arrived is removed, for the next migration begins anew.
+# What is refused: the SR is as it was; only files that will be refused again are removed.
 
 def _add(name, content=b"x"):
     def change(directory):
@@ -175,12 +178,8 @@ def _truncate(directory):
     os.truncate(os.path.join(directory, "1.vhd"), 1 << 20)
 
 
-def _hide_leaf(directory):
-    vhd_writer.edit_footers(os.path.join(directory, "0.vhd"), hidden=1)
-
-
 def _add_many(directory):
-    for number in range(3, 17):
+    for number in range(3, 31):
         shutil.copy(os.path.join(directory, "2.vhd"), os.path.join(directory, "%d.vhd" % number))
 
 
@@ -191,14 +190,13 @@ REFUSED = {
     "a parent alone": (_remove("0.vhd", "2.vhd"), "InvalidImage", ["it holds 1.vhd"]),
     "no base": (_remove("2.vhd"), "UnsafeImage", ["1.vhd", "parent"]),
     "another name": (_add("snap.vhd"), "InvalidImage", ["snap.vhd"]),
-    "no VHD": (_add("3.vhd", b"z" * 4096), "UnsafeImage", ["3.vhd"]),
+    "no VHD": (_add("3.vhd", b"z" * 4096), "InvalidImage", ["3.vhd: no VHD"]),
     "an unfinished transfer": (_leave_unfinished, "InvalidImage", ["transfer of 1.vhd was not finished"]),
     "parents of another guest": (_leave_another_chain(1), "UnsafeImage", ["0.vhd: made on parent", "but the next file is"]),
     "the base of another guest": (_leave_another_chain(2), "UnsafeImage", ["1.vhd: made on parent"]),
     "left-over parents": (_shorten, "UnsafeImage", ["0.vhd: not differencing, but 1.vhd, 2.vhd follow it"]),
-    "a file cut off": (_truncate, "UnsafeImage", ["1.vhd"]),
-    "a hidden leaf": (_hide_leaf, "UnsafeImage", ["0.vhd: the leaf is marked hidden"]),
-    "too many": (_add_many, "InvalidImage", ["at most 16"]),
+    "a file cut off": (_truncate, "InvalidImage", ["1.vhd: the file has data up to byte"]),
+    "too many": (_add_many, "InvalidImage", ["at most 30"]),
     "a link": (_replace("1.vhd", lambda path, aside: os.symlink(aside, path)), "UnsafeImage", ["'1.vhd' is not a file"]),
     "a hard link": (_replace("1.vhd", lambda path, aside: os.link(aside, path)), "UnsafeImage", ["another name"]),
     "a directory": (_replace("1.vhd", lambda path, aside: os.mkdir(path)), "UnsafeImage", ["'1.vhd' is not a file"]),
@@ -206,7 +204,8 @@ REFUSED = {
 }
 
 
-# Files are linked from where the SR is, and read from elsewhere.
+# These will be refused again, whatever else arrives.
+HOPELESS = ("no VHD", "parents of another guest", "the base of another guest", "left-over parents", "a file cut off")
 NO_FILES = ("a link", "a hard link", "a directory", "a FIFO")
 
 
@@ -221,7 +220,12 @@ def test_refused(request, receiver, case, where):
     change(directory)
     aside = os.path.join(os.path.dirname(directory), "aside")
     before = sr_disks.describe_tree(aside) if os.path.isdir(aside) else os.path.lexists(aside) and open(aside, "rb").read()
-    receiver.expect_refused(label, uuids + calls.make_uuids(14), class_name, "/images/instance" + label, *parts)
+    is_kept = case not in HOPELESS
+    arrived = sorted(os.listdir(directory))
+    verdict = "instance%s were refused%s: " % (label, "" if is_kept else " and removed")
+    receiver.expect_refused(label, uuids + calls.make_uuids(28), class_name, verdict, *parts, is_kept=is_kept)
+    if is_kept:
+        assert sorted(set(os.listdir(directory)) - {"owner"}) == arrived
     if before:
         with open(aside, "rb") as kept:
             assert kept.read() == before, "what a link leads to is another's"
@@ -255,10 +259,9 @@ def test_what_can_be_repeated(receiver, images):
     expect_kept("StorageError", "is not there", sr_path="/var/run/sr-mount/" + str(uuid.uuid4()))
     taken, _, _ = sr_disks.write_chain(receiver.target_sr.path, 3)
     expect_kept("StorageError", "already has a VDI " + taken, uuids[:2] + [taken])
-    if images == "elsewhere":
-        calls.write_settings(receiver.target, "[transfer]\nreserve = 16777216\n")
-        expect_kept("StorageError", "free")
-        calls.write_settings(receiver.target, migrations.SETTINGS)
+    calls.write_settings(receiver.target, "[transfer]\nreserve = 16777216\n")
+    expect_kept("StorageError", "free")
+    calls.write_settings(receiver.target, migrations.SETTINGS)
     receiver.receive(label, uuids)
     receiver.expect_received(label, uuids, digest)
 

@@ -16,6 +16,7 @@ from tests.calls import sr_disks
 from tests.calls.migration import migrations
 from tests.harness.pool import Pool
 from tests.harness.vhd import vhd_writer
+from tests.harness.vhd import vhd_written_here
 
 COPY = "safe_copy_vdis"
 MIB = 1 << 20
@@ -53,6 +54,8 @@ def check_copied(pool, sr, depth):
     assert {path: after[path] for path in before} == before
     assert len(after) == 2 * depth
     assert sr_disks.guest_digest(sr.path, uuids[0]) == sr_disks.guest_digest(sr.path, originals[0])
+    for each in uuids[:depth]:
+        vhd_written_here.expect_written_here(sr_disks.vhd_path(sr.path, each))
     records = sr.scan()
     assert [records[each]["managed"] for each in uuids[:depth]] == [True] + [False] * (depth - 1)
 
@@ -121,10 +124,10 @@ def test_no_room(newest, sr):
 
 
 def test_a_damaged_parent(newest, sr):
-    """Its metadata can be read, so that it is copied, but the copy is not let in."""
+    """Its footer can be read, so that it is held."""
     leaf, parent = sr_disks.write_chain(sr.path, 2)
     vhd_writer.edit_header(sr_disks.vhd_path(sr.path, parent), reseal=False, reserved1=1)
-    expect_refusal(newest, sr, [leaf, parent], calls.make_uuids(2), "UnsafeImage", "header")
+    expect_refusal(newest, sr, [leaf, parent], calls.make_uuids(2), "InvalidImage", "VDI %s: the header" % parent)
 
 
 def test_the_garbage_collection_is_kept_out_and_comes_back(newest, sr):

@@ -8,13 +8,9 @@ import zlib
 
 from dom0_lib import errors
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_check
-from dom0_lib.disks import vhd_repair
 from dom0_lib.images import gzip_stream
 from dom0_lib.images import tarball
 
-# Of a clock that stands still: 2026.
-NOW = 1780000000
 _RESEAL_FOOTERS, _RESEAL_HEADER, _RESEAL_BATMAP, _COPY_FOOTER = 1, 2, 4, 8
 _MAX_INFLATED_BYTES = 8 << 20
 _MIB = 1 << 20
@@ -89,54 +85,6 @@ def _reseal_batmap(data, header):
         batmap = vhd.Batmap.parse(bytes(data[start:start + vhd.BATMAP_HEADER_SIZE]))
         batmap.checksum = vhd.compute_checksum(data[batmap.offset:batmap.offset + batmap.size_sectors * vhd.SECTOR_SIZE])
         data[start:start + vhd.BATMAP_HEADER_SIZE] = batmap.pack()
-
-
-def fuzz_vhd(data):
-    """Only FormatError escapes; a disk that passes also passes a slow look at every block; a repair touches footers alone."""
-    if len(data) < 3:
-        return
-    disk = unpack_vhd(data)
-    try:
-        metadata = vhd.read_metadata(disk)
-    except vhd.FormatError:
-        return
-    problems = vhd_check.find_problems(disk, metadata, now=NOW)
-    assert "check_failed" not in [problem.name for problem in problems], problems
-    for problem in problems:
-        assert problem.text and "\n" not in problem.text and len(problem.text) < 400
-    if not problems:
-        _check_sound(disk, metadata)
-    elif vhd_repair.can_repair(problems):
-        vhd_repair.repair(disk, metadata)
-        assert [(start, len(written)) for start, written in disk.written] == [(metadata.primary_offset, 512), (0, 512)]
-        repaired = vhd.read_metadata(disk)
-        left = [problem.name for problem in vhd_check.find_problems(disk, repaired, now=NOW)]
-        assert not set(left) & {"geometry", "primary_footer_missing", "primary_footer_checksum", "backup_footer_missing",
-                                "backup_footer_checksum", "footers_differ"}, left
-
-
-def _check_sound(disk, metadata):
-    """Assert that the disk is sound, by other means than those of dom0_lib.disks.vhd_check."""
-    footer, header = metadata.footer, metadata.header
-    assert 0 < footer.current_size <= 2 << 40
-    assert metadata.file_size <= vhd_check.largest_file(footer.current_size) or footer.disk_type == vhd.FIXED
-    if header is None:
-        return
-    taken = [(0, 512), (footer.data_offset, 1024), (header.table_offset, 4 * header.max_bat_entries)]
-    taken += [(locator.data_offset, locator.data_length) for locator in metadata.locators]
-    blocks = 0
-    for _, entries in vhd.read_bat(disk, header):
-        for entry in entries:
-            if entry != vhd.UNUSED_ENTRY:
-                taken.append((entry * 512, 512 + vhd.BLOCK_SIZE))
-                blocks += 1
-    taken.append((metadata.primary_offset, 512))
-    taken.sort()
-    for (start, length), (next_start, _) in zip(taken, taken[1:]):
-        assert start + length <= next_start, "%d bytes at %d reach over %d" % (length, start, next_start)
-    assert taken[-1][0] == metadata.primary_offset
-    assert blocks * vhd.BLOCK_SIZE < footer.current_size + vhd.BLOCK_SIZE or header.max_bat_entries * vhd.BLOCK_SIZE > (
-        footer.current_size)
 
 
 class _Member(object):

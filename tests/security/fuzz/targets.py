@@ -26,7 +26,6 @@ TARGETS = {
     "policy": Target(messages.fuzz_policy, 256, 300000),
     "settings": Target(messages.fuzz_settings, 1024, 30000),
     "tar": Target(images.fuzz_tar, 8192, 6000),
-    "vhd": Target(images.fuzz_vhd, 8192, 20000),
     "vhd_decoder": Target(formats.fuzz_vhd_decoder, 8192, 2000),
     "wire": Target(messages.fuzz_wire, 4096, 220000),
     "xenstore": Target(network.fuzz_xenstore, 1024, 100000),

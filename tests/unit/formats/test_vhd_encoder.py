@@ -4,6 +4,8 @@
 from __future__ import absolute_import, division
 
 import array
+import errno
+import fcntl
 import hashlib
 import os
 import random
@@ -15,6 +17,7 @@ from dom0_lib import errors
 from dom0_lib.disks import vhd
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import guest_disk
+from dom0_lib.formats import vhd_decoder
 from dom0_lib.formats import vhd_encoder
 from tests.unit.formats import decoding
 from tests.unit.formats.foreign_vhd import KIB, MIB, Guest
@@ -51,6 +54,37 @@ def test_a_file_of_blktap_becomes_the_canonical_one(sample, tmpdir):
     assert hashlib.sha256(stamped).hexdigest() == sample['canonical_sha256']
     differing = [sector for sector in range(len(data) // 512) if stamped[512 * sector:512 * sector + 512] != data[512 * sector:512 * sector + 512]]
     assert differing == sample['sectors_that_differ']
+
+
+def copy_range(cloned):
+    """An ioctl FICLONERANGE that copies, as this file system may share nothing; what it took is in `cloned`."""
+    def ioctl(fd, request, argument):
+        assert request == 0x4020940d
+        source_fd, source_offset, size_bytes, offset = struct.unpack('qQQQ', argument)
+        assert source_offset % 4096 == size_bytes % 4096 == offset % 4096 == 0
+        os.lseek(source_fd, source_offset, os.SEEK_SET)
+        os.lseek(fd, offset, os.SEEK_SET)
+        assert os.write(fd, os.read(source_fd, size_bytes)) == size_bytes
+        cloned.append(size_bytes)
+    return ioctl
+
+
+def deny(fd, request, argument):
+    raise IOError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+@pytest.mark.parametrize('can_share', [True, False])
+def test_blocks_of_a_file_are_shared_where_the_file_system_can(tmpdir, monkeypatch, can_share):
+    """Whole blocks at 4 KiB; the others are copied, and the file is the same."""
+    guest = Guest(8 * MIB, kinds=['full', 'some', 'full', 'free'])
+    with decoding.Written(tmpdir, 'source') as source, decoding.Written(tmpdir) as written:
+        put_all(source.encoder, guest)
+        expected = source.seal()
+        cloned = []
+        monkeypatch.setattr(fcntl, 'ioctl', copy_range(cloned) if can_share else deny)
+        vhd_decoder.decode_file(source.file.fd, written.encoder, share=written.encoder.share)
+        assert written.seal() == expected
+        assert cloned == ([2 * MIB] * 2 if can_share else [])
 
 
 def stamp(data, sample):

@@ -3,7 +3,6 @@
 
 from __future__ import absolute_import, division
 
-import errno
 import os
 import subprocess
 import sys
@@ -11,10 +10,12 @@ import sys
 import pytest
 
 from dom0_lib import errors
-from dom0_lib.disks import vhd_chain
+from dom0_lib.disks import vhd
+from dom0_lib.storage import vhd_chain
 from dom0_lib.migration import arrivals
 from dom0_lib.storage import arrival_files
 from dom0_lib.storage import staging
+from tests.unit.storage import chains
 
 LABEL = '11111111-0000-4000-8000-000000000000'
 HOLDER = """
@@ -122,26 +123,74 @@ def test_what_is_abandoned(images):
     assert arrivals.list_abandoned(3600) == []
 
 
-def test_files_are_brought(images, tmpdir):
-    images.add('0.vhd', '1.vhd')
-    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir)) as area:
-        origins = arrival.bring(area, arrival.list(), lambda fraction: None)
-        assert origins == images.origins('0.vhd', '1.vhd')
-        assert os.path.samefile(area.join('1.vhd'), str(images.path.join('1.vhd')))
-        assert [arrival_files.count_names(inode, origins) for inode, _ in origins] == [1, 1]
-        assert arrival_files.count_names(0, origins) == 0
+# How files become disks of an area
+
+def add_chain(images):
+    disks = chains.make_disk(vhd.DIFFERENCING, chains.LEAF, chains.BASE), chains.make_disk(vhd.FIXED, chains.BASE)
+    for number, disk in enumerate(disks):
+        images.path.join('%d.vhd' % number).write_binary(disk.build().getvalue())
 
 
-def test_files_are_copied_from_elsewhere(images, tmpdir, monkeypatch):
-    images.add('0.vhd', '1.vhd')
-
-    def refuse(source, target):
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-    monkeypatch.setattr(os, 'link', refuse)
+def take(tmpdir):
+    """(fractions, origins) of the files of the label, taken into an area."""
     fractions = []
-    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir)) as area:
-        assert arrival.bring(area, arrival.list(), fractions.append) == images.origins('0.vhd', '1.vhd')
-    assert fractions == [0.5, 1]
+    with arrivals.Arrival(LABEL) as arrival, staging.Area(str(tmpdir.mkdir('sr'))) as area:
+        disks, origins = arrival.take(area, arrival.list(), fractions.append)
+        assert [disk.image.is_child for disk in disks] == [True, False]
+        assert [os.stat(area.join(disk.name)).st_nlink for disk in disks] == [1, 1]
+    return fractions, origins
+
+
+def test_files_are_taken(images, tmpdir):
+    add_chain(images)
+    before = [(path.read_binary(), os.stat(str(path))[:9]) for path in sorted(images.path.listdir())]
+    fractions, origins = take(tmpdir)
+    assert origins == images.origins('0.vhd', '1.vhd')
+    assert [arrival_files.count_names(inode, origins) for inode, _ in origins] == [1, 1]
+    assert arrival_files.count_names(0, origins) == 0
+    assert fractions == sorted(fractions) and 0.8 < fractions[-1] <= 1
+    after = [(path.read_binary(), os.stat(str(path))[:7]) for path in sorted(images.path.listdir()) if path.basename != 'owner']
+    assert after == [(data, status[:7]) for data, status in before]
+
+
+KINDS = {'symbolic link': lambda path, secret: os.symlink(secret, path), 'FIFO': lambda path, secret: os.mkfifo(path),
+         'directory': lambda path, secret: os.mkdir(path), 'another name': lambda path, secret: os.link(secret, path)}
+
+
+@pytest.fixture
+def secret(tmpdir):
+    tmpdir.join('secret').write_binary(chains.make_disk().build().getvalue())
+    return str(tmpdir.join('secret'))
+
+
+@pytest.mark.parametrize('kind', sorted(KINDS))
+def test_only_a_file_with_one_name_is_taken(images, tmpdir, secret, kind):
+    add_chain(images)
+    images.path.join('1.vhd').remove()
+    KINDS[kind](str(images.path.join('1.vhd')), secret)
+    before = len(os.listdir('/proc/self/fd'))
+    with pytest.raises(errors.UnsafeImage) as caught:
+        take(tmpdir)
+    assert str(caught.value) == "'1.vhd' is not a file, or is one that has another name elsewhere"
+    assert len(os.listdir('/proc/self/fd')) == before
+
+
+@pytest.mark.parametrize('kind', sorted(KINDS))
+def test_a_file_that_is_replaced_between_a_look_and_its_opening(images, tmpdir, secret, monkeypatch, kind):
+    """Another host's key can write there, and must not have root read anything else."""
+    add_chain(images)
+    path, real_open, opened = str(images.path.join('1.vhd')), os.open, []
+
+    def replace_and_open(name, *options):
+        if name == path and not opened:
+            opened.append(name)
+            os.unlink(path)
+            KINDS[kind](path, secret)
+        return real_open(name, *options)
+    monkeypatch.setattr(os, 'open', replace_and_open)
+    with pytest.raises(errors.StorageError if kind == 'symbolic link' else errors.UnsafeImage):
+        take(tmpdir)
+    assert opened
 
 
 def test_what_has_become_vdis_is_forgotten(images):
@@ -164,12 +213,12 @@ def test_what_has_come_since_is_not_forgotten(images):
 
 
 @pytest.mark.parametrize('name', [
-    'instance%s/owner', 'instance%s/16.vhd', 'instance%s/../x/0.vhd', 'instance%s/0.vhd/', 'elsewher%s/0.vhd', 'instance/0.vhd', '../0.vhd',
+    'instance%s/owner', 'instance%s/30.vhd', 'instance%s/../x/0.vhd', 'instance%s/0.vhd/', 'elsewher%s/0.vhd', 'instance/0.vhd', '../0.vhd',
     'instance../0.vhd', 'instance%s'])
 def test_a_journal_can_name_nothing_else(images, name):
     """It comes from the SR, where others write, too."""
     name = name.replace('%s', LABEL)
-    for path in ('instance%s/owner' % LABEL, 'instance%s/16.vhd' % LABEL, 'x/0.vhd', 'elsewher%s/0.vhd' % LABEL, 'instance/0.vhd', '../0.vhd'):
+    for path in ('instance%s/owner' % LABEL, 'instance%s/30.vhd' % LABEL, 'x/0.vhd', 'elsewher%s/0.vhd' % LABEL, 'instance/0.vhd', '../0.vhd'):
         images.top.join(path).write(b'x', ensure=True)
     before = sorted(str(path) for path in images.top.join('..').visit())
     found = [os.lstat(str(path)).st_ino for path in images.top.join('..').visit()]

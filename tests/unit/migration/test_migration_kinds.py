@@ -56,7 +56,7 @@ def test_place(value, place):
     assert migration_kinds.PLACE.check(value) == place
 
 
-@pytest.mark.parametrize('value', [u'', u'16', 16, -1, u'-1', u'1.0', 1.0, True, None, u'\u0661', u'001', [0]])
+@pytest.mark.parametrize('value', [u'', u'30', 30, -1, u'-1', u'1.0', 1.0, True, None, u'\u0661', u'001', [0]])
 def test_no_place(value):
     with pytest.raises(ValueError):
         migration_kinds.PLACE.check(value)

@@ -12,12 +12,11 @@ import pytest
 from dom0_lib import errors
 from dom0_lib import termination
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_chain
 from dom0_lib.storage import arrival_files
 from dom0_lib.storage import publication
 from tests.unit.directory_watch import Watch
-from tests.unit.disks import chains
-from tests.unit.disks.chains import BASE, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
+from tests.unit.storage import chains
+from tests.unit.storage.chains import BASE, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, seal
 
 area, repository, vhd_util = chains.area, chains.repository, chains.vhd_util
 OTHER = '9' + LEAF[1:]
@@ -53,7 +52,7 @@ def describe(directory):
 
 
 def test_publish(area, repository, vhd_util):
-    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
+    seal(area, make_chain())
     inodes = [os.stat(area.join('%s.vhd' % uuid)).st_ino for uuid in UUIDS]
     before = len(vhd_util.calls)
     watch = Watch(repository.path)
@@ -79,9 +78,7 @@ def has_links(request, monkeypatch):
     lambda path: open(path, 'w').close(), os.mkdir, lambda path: os.symlink('nowhere', path)], ids=['file', 'directory', 'link'])
 def test_publish_replaces_nothing(area, repository, vhd_util, has_links, taken, make):
     """A uuid may be taken between our first look and this moment."""
-    names = stage(area, make_chain())
-    for name, uuid in zip(names, UUIDS):
-        area.rename(name, '%s.vhd' % uuid)
+    seal(area, make_chain())
     make(repository.vhd_path(taken))
     before = describe(repository.path)
     with pytest.raises(errors.StorageError) as caught:
@@ -92,7 +89,7 @@ def test_publish_replaces_nothing(area, repository, vhd_util, has_links, taken, 
 
 @pytest.mark.parametrize('uuid', [PARENT, BASE])
 def test_publish_undoes_itself(area, repository, vhd_util, uuid):
-    vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
+    seal(area, make_chain())
     before = set(os.listdir(repository.path))
     vhd_util.change('set*%s*' % uuid)
     watch = Watch(repository.path)
@@ -105,9 +102,7 @@ def test_publish_undoes_itself(area, repository, vhd_util, uuid):
 
 
 def test_publish_when_a_staged_file_is_gone(area, repository, vhd_util):
-    names = stage(area, make_chain())
-    for name, uuid in zip(names, UUIDS):
-        area.rename(name, '%s.vhd' % uuid)
+    seal(area, make_chain())
     os.unlink(area.join(LEAF + '.vhd'))
     with pytest.raises(errors.StorageError):
         publish(area, repository)
@@ -117,10 +112,10 @@ def test_publish_when_a_staged_file_is_gone(area, repository, vhd_util):
 # After a death
 
 class Dead(object):
-    """A relinked chain that a process was publishing when it died."""
+    """A sealed chain that a process was publishing when it died."""
 
     def __init__(self, area, repository):
-        vhd_chain.relink(area, stage(area, make_chain()), UUIDS)
+        seal(area, make_chain())
         self.path = area.path
         self._repository = repository
         self.journal = [(os.stat(area.join(uuid + '.vhd')).st_ino, uuid + '.vhd') for uuid in (BASE, PARENT, LEAF)]

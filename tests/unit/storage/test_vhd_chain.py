@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chains: order, what must fit, relinking.  vhd-util is the harness's stand-in, run by the host's Python whatever Python tests here."""
+"""Chains: their order, the rules for them, their sealing.  vhd-util is the harness's stand-in, run by the host's Python whatever Python tests here."""
 
 from __future__ import absolute_import, division
 
@@ -9,12 +9,14 @@ import pytest
 
 from dom0_lib import errors
 from dom0_lib.disks import vhd
-from dom0_lib.disks import vhd_chain
+from dom0_lib.storage import vhd_chain
 from dom0_lib.images import download
 from dom0_lib.storage import held_chain
+from dom0_lib.storage import new_disk
 from dom0_lib.storage import publication
-from tests.unit.disks import chains
-from tests.unit.disks.chains import BASE, CREATED_AT, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, stage
+from tests.unit.formats import decoding
+from tests.unit.storage import chains
+from tests.unit.storage.chains import BASE, CREATED_AT, LEAF, PARENT, UUIDS, make_chain, make_disk, metadata_of, seal, stage
 
 area, repository, vhd_util = chains.area, chains.repository, chains.vhd_util
 
@@ -66,66 +68,106 @@ def test_too_few_uuids():
 
 @pytest.mark.parametrize('length', [1, 2, 3])
 def test_a_good_chain(area, length):
-    vhd_chain.check(area, stage(area, make_chain(length)))
+    vhd_chain.check(stage(area, make_chain(length)))
 
 
 def test_a_leaf_larger_than_its_parent(area):
-    """What a resize leaves."""
+    """As a resize leaves it."""
     disks = make_chain(2)
     disks[1].footer.set_size(8 << 20)
-    vhd_chain.check(area, stage(area, disks))
+    vhd_chain.check(stage(area, disks))
 
 
-def test_the_host_that_made_a_disk_may_have_called_it_as_it_liked(area):
-    """Locators of an image mean nothing here: they are written anew."""
-    disks = make_chain(2)
+def link_disks(length):
+    """A chain of so many disks."""
+    uuids = ['%08x%s' % (number, LEAF[8:]) for number in range(length)]
+    return [make_disk(vhd.DIFFERENCING if parent else vhd.DYNAMIC, uuid, parent) for uuid, parent in zip(uuids, uuids[1:] + [None])]
+
+
+def test_as_long_a_chain_as_an_sr_takes(area):
+    disks = stage(area, link_disks(vhd_chain.MAX_LENGTH + 1))
+    vhd_chain.check(disks[1:])
+    with pytest.raises(errors.UnsafeImage) as caught:
+        vhd_chain.check(disks)
+    assert str(caught.value) == 'a chain of 31 disks, an SR takes 30'
+    assert caught.value.rule == 'chain'
+
+
+class Image(object):
+    """A disk as a decoder tells of it."""
+
+    is_child = False
+    uuid, parent_uuid = LEAF, None
+
+    def __init__(self, size_bytes):
+        self.size_bytes = size_bytes
+
+
+def test_as_large_a_disk_as_a_vhd_takes():
+    limit = 2093050 << 20
+    assert list(vhd_chain.find_misfits(['x'], [Image(limit)])) == []
+    assert list(vhd_chain.find_misfits(['x'], [Image(limit + 512)])) == [
+        'x: the disk size of %d bytes is beyond the limit of %d' % (limit + 512, limit)]
+
+
+def no_locators(disks):
+    del disks[0].locators[:]
+
+
+def foreign_locators(disks):
     for locator in disks[0].locators:
         locator.data = b'file:///etc/passwd' if locator.code == vhd.MACX else u'C:\\x'.encode('utf-16-le')
         locator.data_length = len(locator.data)
-    vhd_chain.check(area, stage(area, disks))
 
 
-def test_a_damaged_copy_of_the_footer_is_repaired(area):
-    disks = make_chain(2)
-    sound = disks[1].build().getvalue()
+def edit_footer(number, **fields):
+    def edit(disks):
+        for name, value in fields.items():
+            setattr(disks[number].footer, name, value)
+    return edit
+
+
+def set_parent_time(disks):
+    disks[0].header.parent_timestamp = 0xffffffff
+
+
+def damage_copy(disks):
     disks[1].patches = [(0, b'x')]
-    names = stage(area, disks)
-    vhd_chain.check(area, names)
-    with open(area.join('1.vhd'), 'rb') as repaired:
-        assert repaired.read() == sound
 
 
-def test_a_sound_disk_is_not_written(area):
-    """A repair computes the geometry anew, and other programs compute it in other ways."""
-    disk = make_disk()
-    disk.footer.cylinders -= 1
-    names = stage(area, [disk])
-    vhd_chain.check(area, names)
-    with open(area.join('0.vhd'), 'rb') as left:
-        assert left.read() == disk.build().getvalue()
+# A foreign disk is its sectors: nothing of these is in the disk that is written.
+HARMLESS = {
+    'no locators': no_locators, 'locators of other files': foreign_locators, 'a hidden leaf': edit_footer(0, hidden=1),
+    'a disk of the future': edit_footer(0, timestamp=0xffffffff), 'a parent of the future': set_parent_time,
+    'a suspended guest': edit_footer(0, saved_state=1), 'features': edit_footer(1, features=0xff), 'geometry': edit_footer(0, heads=255),
+    'creator': edit_footer(1, creator=b'tapX'), 'a damaged copy of a footer': damage_copy,
+}
 
 
-@pytest.mark.parametrize('offset', [0, 512])
-def test_what_cannot_be_repaired_is_left_alone(area, offset):
-    disk = make_disk()
-    disk.footer.saved_state = 1
-    disk.patches = [(offset, b'x')]
-    names = stage(area, [disk])
-    with pytest.raises(errors.UnsafeImage):
-        vhd_chain.check(area, names)
-    with open(area.join('0.vhd'), 'rb') as left:
-        assert left.read() == disk.build().getvalue()
+@pytest.mark.parametrize('name', sorted(HARMLESS))
+def test_it_does_not_matter(area, vhd_util, name):
+    disks = make_chain(2)
+    HARMLESS[name](disks)
+    staged = stage(area, disks)
+    vhd_chain.check(staged)
+    vhd_chain.seal(area, staged, UUIDS[:2])
+    expect_sealed(area, UUIDS[:2])
+
+
+def test_a_fixed_disk_becomes_a_dynamic_one(area, vhd_util):
+    staged = stage(area, [make_disk(vhd.FIXED)])
+    vhd_chain.check(staged)
+    vhd_chain.seal(area, staged, [LEAF])
+    expect_sealed(area, [LEAF])
+    assert metadata_of(area.join(LEAF + '.vhd')).disk_type == vhd.DYNAMIC
 
 
 MISFITS = {
-    'hidden leaf': ([make_disk(hidden=1)], '0.vhd: the leaf is marked hidden, so the SR would delete it'),
-    'fixed disk': ([make_disk(vhd.FIXED)], '0.vhd: a fixed disk, which breaks SR.scan; convert it to a dynamic one'),
-    'fixed base': ([make_disk(vhd.DIFFERENCING, LEAF, BASE), make_disk(vhd.FIXED, BASE)], '1.vhd: a fixed disk'),
     'parent not in the image': ([make_disk(vhd.DIFFERENCING, LEAF, PARENT)],
                                 '0.vhd: differencing, but its parent %s is not in the image' % PARENT),
     'base with a parent': (make_chain()[:2], '1.vhd: differencing, but its parent %s is not in the image' % BASE),
-    'raw parent': ([make_disk(vhd.DIFFERENCING, LEAF, '0' * 8 + '-0000-0000-0000-' + '0' * 12)],
-                   '0.vhd: differencing, but its parent 00000000-0000-0000-0000-000000000000 is not in the image'),
+    'raw parent': ([make_disk(vhd.DIFFERENCING, LEAF, '0' * 8 + '-0000-0000-0000-' + '0' * 12), make_disk(uuid=BASE)],
+                   '0.vhd: made on a raw parent, which a chain of VHDs cannot have'),
     'leaf without a parent': ([make_disk(), make_disk(uuid=BASE)], '0.vhd: not differencing, but 1.vhd follows it'),
     'other parent': ([make_disk(vhd.DIFFERENCING, LEAF, PARENT), make_disk(uuid=BASE)],
                      '0.vhd: made on parent %s, but the next file is %s' % (PARENT, BASE)),
@@ -140,95 +182,83 @@ MISFITS = {
 def test_misfits(area, name):
     disks, fragment = MISFITS[name]
     with pytest.raises(errors.UnsafeImage) as caught:
-        vhd_chain.check(area, stage(area, disks))
+        vhd_chain.check(stage(area, disks))
     assert fragment in str(caught.value)
+    assert caught.value.rule == ('incomplete_chain' if name in ('parent not in the image', 'base with a parent') else 'chain')
 
 
 def test_everything_that_is_wrong_is_reported(area):
-    """A damaged file in the middle does not hide what is wrong with the others."""
     disks = make_chain()
-    disks[0].footer.hidden = 1
-    disks[2].footer.disk_type = 9
-    names = stage(area, disks)
-    with open(area.join('1.vhd'), 'wb') as target:
-        target.write(b'not a VHD')
+    disks[1].header.parent_uuid_bytes = b'x' * 16
+    disks[2] = make_disk(vhd.DIFFERENCING, BASE, LEAF)
     with pytest.raises(errors.UnsafeImage) as caught:
-        vhd_chain.check(area, names)
-    text = str(caught.value)
-    assert '0.vhd: the leaf is marked hidden' in text and '1.vhd: 9 bytes are too few' in text and '2.vhd: ' in text
-    assert '\n' not in text
+        vhd_chain.check(stage(area, disks))
+    assert '1.vhd: made on parent 78787878' in str(caught.value) and '2.vhd: differencing, but' in str(caught.value)
+    assert '\n' not in str(caught.value)
 
 
-# Relinking
-
-def test_relink(area, vhd_util):
-    names = stage(area, make_chain())
-    vhd_chain.relink(area, names, UUIDS)
-    assert sorted(os.listdir(area.path)) == ['%s.vhd' % uuid for uuid in UUIDS] + ['owner']
-    for uuid, parent in zip(UUIDS, UUIDS[1:] + [None]):
-        metadata = metadata_of(area.join('%s.vhd' % uuid))
-        assert set(locator.path for locator in metadata.locators) == set(['./%s.vhd' % parent] if parent else [])
-        assert not metadata.hidden
-        assert metadata.parent_uuid == (parent or '00000000-0000-0000-0000-000000000000')
-
-
-def test_relink_of_one_disk(area, vhd_util):
-    vhd_chain.relink(area, stage(area, [make_disk(hidden=1)], ['any.vhd']), [LEAF])
-    assert sorted(os.listdir(area.path)) == [LEAF + '.vhd', 'owner']
-    assert not metadata_of(area.join(LEAF + '.vhd')).hidden
-    assert not [call for call in vhd_util.calls if call.startswith('modify')]
-
-
-@pytest.mark.parametrize('pattern, error_class', [
-    ('modify*', errors.CommandFailed), ('set*', errors.CommandFailed), ('check*', errors.UnsafeImage)])
-def test_relink_heeds_vhd_util(area, vhd_util, pattern, error_class):
-    vhd_util.change(pattern)
+@pytest.mark.parametrize('data, error_class', [(b'not a VHD', errors.InvalidImage), (b'x' * 4096, errors.InvalidImage)])
+def test_a_refusal_names_the_file_and_its_rule(area, data, error_class):
+    disk = new_disk.StreamedDisk(area, '1.vhd', len(data))
     with pytest.raises(error_class) as caught:
-        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+        disk.write(memoryview(data))
+        disk.finish()
     assert type(caught.value) is error_class
+    assert str(caught.value).startswith('1.vhd: ') and caught.value.rule == 'no_footer'
+
+
+# Sealing
+
+def expect_sealed(area, uuids):
+    """The files of the area are a chain of our own VHDs, shown."""
+    assert sorted(os.listdir(area.path)) == ['%s.vhd' % uuid for uuid in uuids] + ['owner']
+    chain = [metadata_of(area.join('%s.vhd' % uuid)) for uuid in uuids]
+    for uuid, metadata, parent_uuid, parent in zip(uuids, chain, uuids[1:] + [None], chain[1:] + [None]):
+        assert decoding.prove(area.join('%s.vhd' % uuid)) is None
+        assert set(locator.path for locator in metadata.locators) == set(['./%s.vhd' % parent_uuid] if parent_uuid else [])
+        assert metadata.parent_uuid == (parent.uuid if parent else '00000000-0000-0000-0000-000000000000')
+        assert not metadata.hidden
+        assert metadata.uuid not in UUIDS and metadata.uuid[14] == '4' and metadata.uuid[19] in '89ab'
+
+
+def test_seal(area, vhd_util):
+    seal(area, make_chain())
+    expect_sealed(area, UUIDS)
+    assert vhd_util.calls == ['check -n %s -B' % area.join('%s.vhd' % uuid) for uuid in (BASE, PARENT, LEAF)]
+
+
+def test_sealing_one_disk(area, vhd_util):
+    vhd_chain.seal(area, stage(area, [make_disk(hidden=1)], ['any.vhd']), [LEAF])
+    expect_sealed(area, [LEAF])
+
+
+def test_no_two_disks_have_one_uuid(area, vhd_util):
+    """A tenant could give an image the uuid of another's disk."""
+    other = '9' + LEAF[1:]
+    seal(area, [make_disk()], [LEAF])
+    seal(area, [make_disk()], [other])
+    assert metadata_of(area.join(LEAF + '.vhd')).uuid != metadata_of(area.join(other + '.vhd')).uuid
+
+
+def test_vhd_util_has_the_last_word(area, vhd_util):
+    vhd_util.change('check*')
+    with pytest.raises(errors.UnsafeImage) as caught:
+        seal(area, make_chain(2))
     assert 'the reason' in str(caught.value)
 
 
 def test_an_old_vhd_util_without_an_option(area, vhd_util):
     """`check -B` came with blktap 3.5."""
     vhd_util.change('check*-B', 'echo "check: invalid option -- B" >&2; exit 22')
-    vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+    seal(area, make_chain(2))
     checks = [call for call in vhd_util.calls if call.startswith('check')]
     assert [call.endswith('-B') for call in checks] == [True, False, True, False]
-
-
-def test_what_vhd_util_wrote_is_read(area, vhd_util):
-    """It could have been deceived, or do nothing: our own reading decides."""
-    vhd_util.change('[mc]*', 'exit 0')  # modify and check
-    with pytest.raises(errors.UnsafeImage) as caught:
-        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
-    assert 'after relinking a VHD names' in str(caught.value) and './p.vhd' in str(caught.value)
-
-
-def test_a_locator_that_vhd_util_put_behind_the_blocks(area, vhd_util):
-    """Then tapdisk takes another place for that of the first block, and writes zeros before the one that is there."""
-    disks = make_chain(2)
-    disks[0].locators.pop()
-    vhd_chain.check(area, stage(area, disks))
-    vhd_util.change('check*', 'exit 0')
-    with pytest.raises(errors.UnsafeImage) as caught:
-        vhd_chain.relink(area, ['0.vhd', '1.vhd'], UUIDS[:2])
-    assert str(caught.value) == (
-        'after relinking %s.vhd: the parent locator 2 lies behind a block, where blktap puts none' % LEAF)
-
-
-def test_a_base_that_still_names_a_parent(area, vhd_util):
-    disk = make_disk()
-    disk.add_locator(vhd.MACX, b'file://./other.vhd')
-    with pytest.raises(errors.UnsafeImage) as caught:
-        vhd_chain.relink(area, stage(area, [disk]), [LEAF])
-    assert "['./other.vhd'] as its parent instead of nothing" in str(caught.value)
 
 
 def test_without_vhd_util(area, monkeypatch, tmpdir):
     monkeypatch.setenv('PATH', str(tmpdir))
     with pytest.raises(errors.CommandNotFound):
-        vhd_chain.relink(area, stage(area, make_chain(2)), UUIDS[:2])
+        seal(area, make_chain(2))
 
 
 # Holding a chain that is in the SR
@@ -289,16 +319,11 @@ def test_a_held_file_that_changes(area, repository, change):
     assert str(caught.value) == 'the VHD of VDI %s was changed while it was read' % PARENT
 
 
-@pytest.mark.parametrize('disk_type', [vhd.DYNAMIC, vhd.DIFFERENCING, vhd.FIXED])
+@pytest.mark.parametrize('disk_type', [vhd.DYNAMIC, vhd.DIFFERENCING])
 def test_hold_one(area, repository, disk_type):
     put_in_sr(repository, [make_disk(disk_type, LEAF, PARENT if disk_type == vhd.DIFFERENCING else None)])
-    if disk_type == vhd.FIXED:
-        with pytest.raises(errors.StorageError) as caught:
-            held_chain.hold_one(area, repository, LEAF, 'any.vhd')
-        assert str(caught.value) == 'VDI %s is a fixed disk, which no chain can have' % LEAF
-    else:
-        held = held_chain.hold_one(area, repository, LEAF, 'any.vhd')
-        assert (held.names, held.sizes) == (['any.vhd'], [os.path.getsize(repository.vhd_path(LEAF))])
+    held = held_chain.hold_one(area, repository, LEAF, 'any.vhd')
+    assert (held.names, held.sizes) == (['any.vhd'], [os.path.getsize(repository.vhd_path(LEAF))])
 
 
 # Following a chain in the SR

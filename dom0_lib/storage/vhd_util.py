@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vhd-util, the storage manager's tool, which writes and judges VHD files that dom0_lib.disks.vhd_check has passed."""
+"""vhd-util, the storage manager's tool, which judges VHD files that dom0_lib.formats.vhd_encoder wrote, and hides them."""
 
 from __future__ import absolute_import, division
 
@@ -14,11 +14,6 @@ _DEADLINE_S = 120
 _DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def set_parent(path, parent_path):
-    """Write the locators of a differencing disk anew: they name `parent_path`, relative to the disk."""
-    _run('modify', '-n', path, '-p', parent_path)
-
-
 def set_hidden(path, hidden):
     """Mark a disk as one that no VM sees, or as one of its own."""
     _run('set', '-n', path, '-f', 'hidden', '-v', '1' if hidden else '0')
@@ -26,7 +21,7 @@ def set_hidden(path, hidden):
 
 def check(path, name):
     """Raises errors.UnsafeImage, which calls the file `name`, if the tool finds it damaged."""
-    # Without -B the tool compares every block with every other; dom0_lib.disks.vhd_check has done that in linear time.
+    # Without -B the tool compares every block with every other; the encoder cannot place two over each other.
     completed = proc.run(['vhd-util', 'check', '-n', path, '-B'], _DEADLINE_S, ok_statuses=None)
     if completed.status != 0 and 'invalid option' in completed.error_output:
         completed = proc.run(['vhd-util', 'check', '-n', path], _DEADLINE_S, ok_statuses=None)
@@ -38,7 +33,7 @@ def _run(*arguments):
     try:
         proc.run(('vhd-util',) + arguments, _DEADLINE_S)
     except errors.CommandFailed as error:
-        # Its status is the number of the error, and mostly all that it says.
+        # vhd-util exits with the errno and usually prints nothing.
         if error.status in _DISK_ERRORS:
             raise errors.StorageError('vhd-util %s failed: %s' % (arguments[0], os.strerror(error.status)))
         raise

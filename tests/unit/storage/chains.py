@@ -8,8 +8,10 @@ import os
 import pytest
 
 from dom0_lib.disks import vhd
+from dom0_lib.storage import new_disk
 from dom0_lib.storage import sr
 from dom0_lib.storage import staging
+from dom0_lib.storage import vhd_chain
 from tests import conftest
 from tests.unit.disks.test_vhd import Disk
 
@@ -79,8 +81,6 @@ def make_disk(disk_type=vhd.DYNAMIC, uuid=LEAF, parent=None, size_mib=16, hidden
     disk.footer.set_size(size_mib << 20)
     if parent:
         disk.header.parent_uuid_bytes = vhd.parse_uuid(parent)
-        # vhd-util wants three, and puts a missing one behind the blocks, which `vhd-util check` then refuses.
-        disk.add_locator(vhd.W2RU, u'.\\p.vhd'.encode('utf-16-le'))
     return disk
 
 
@@ -92,11 +92,19 @@ def make_chain(length=3):
 
 
 def stage(area, disks, names=None):
-    names = names or ['%d.vhd' % number for number in range(len(disks))]
-    for name, disk in zip(names, disks):
-        with open(area.join(name), 'wb') as target:
-            target.write(disk.build().read())
-    return names
+    """The new_disk.NewDisk written of these disks in the area."""
+    staged = []
+    for name, disk in zip(names or ['%d.vhd' % number for number in range(len(disks))], disks):
+        data = disk.build().read()
+        staged.append(new_disk.StreamedDisk(area, name, len(data)))
+        staged[-1].write(memoryview(data))
+        staged[-1].finish()
+    return staged
+
+
+def seal(area, disks, uuids=None):
+    """Staged disks become a sealed chain."""
+    vhd_chain.seal(area, stage(area, disks), uuids or UUIDS[:len(disks)])
 
 
 def metadata_of(path):
