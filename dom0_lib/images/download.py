@@ -158,7 +158,7 @@ def _receive(data, archive, watch):
             raise
         inflater.finish()
         unpack.close()
-        reader.finish()
+        reader.finish(is_whole=data.has_digest)
     except BaseException:
         unpack.abandon()
         raise

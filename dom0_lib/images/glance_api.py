@@ -258,6 +258,11 @@ class Data(object):
             return
         raise broken
 
+    @property
+    def has_digest(self):
+        """Whether the service has announced a digest, so that verify() proves the data whole."""
+        return self._expected is not None
+
     def verify(self):
         """Raises errors.RetryableError if the data are not what the service announced."""
         if self._expected is None:
