@@ -30,11 +30,6 @@ _MAX_EXTENSION_BYTES = 1024 * 1024
 _PAX_LENGTH_DIGITS = 7
 # Tapes had records of up to 1 MiB, filled with zeros after the end; whoever sends more wants to keep us busy.
 _MAX_END_BYTES = 4 * 1024 * 1024
-_FOREIGN_FORMATS = (
-    (b'conectix', 'a bare VHD; its container format must be a tar archive (ovf)'),
-    (b'QFI\xfb', 'a QCOW2 disk'), (b'\xfd7zXZ', 'compressed with xz'), (b'BZh', 'compressed with bzip2'),
-    (b'\x28\xb5\x2f\xfd', 'compressed with zstd'), (b'PK\x03\x04', 'a zip archive'), (b'KDMV', 'a VMDK disk'),
-)
 
 
 class Reader(object):
@@ -86,8 +81,6 @@ class Reader(object):
         is_whole: a digest says that nothing is missing, so the packer, not the transfer, left out the padding of the last member
                   or the two blocks of zeros at the end, as old programs do
         """
-        if not self._members and not self._zero_blocks:
-            raise errors.InvalidImage('the image is %s' % (_name_format(self._header) if self._header else 'empty'))
         is_between_members = not (self._left or self._header or self._sparse_file or self._long_name is not None or self._pax)
         has_end = self._zero_blocks >= 2 and not self._padding
         if not is_between_members or not has_end and not (is_whole and self._members):
@@ -109,10 +102,8 @@ class Reader(object):
             return
         if self._zero_blocks:
             raise errors.InvalidImage('the archive has a member after its end')
-        if sparse_member.read_octal(header[148:156]) != _sum_header(header):
-            raise errors.InvalidImage(
-                'the archive is damaged: member %d has a wrong checksum' % (self._members + 1) if self._members
-                else 'the image is %s' % _name_format(header))
+        if not is_header(header):
+            raise errors.InvalidImage('the archive is damaged: member %d has a wrong checksum' % (self._members + 1))
         self._members += 1
         if self._members > MAX_MEMBERS:
             raise errors.UnsafeImage('the archive has more than %d members' % MAX_MEMBERS)
@@ -220,6 +211,11 @@ class Reader(object):
         return prefix + b'/' + name if prefix else name
 
 
+def is_header(block):
+    """Whether a block has the checksum of a member's header."""
+    return sparse_member.read_octal(block[148:156]) == _sum_header(block)
+
+
 def pack_header(name, size_bytes):
     """The header of a regular file: GNU tar's, so that a size of 8 GiB or more needs no second record.
 
@@ -279,10 +275,3 @@ def _parse_pax_number(value):
     if number is None:
         raise errors.InvalidImage('the archive has a pax size that is not a number')
     return number
-
-
-def _name_format(start):
-    for magic, name in _FOREIGN_FORMATS:
-        if start.startswith(magic):
-            return name
-    return 'neither a gzip file nor a tar archive'
