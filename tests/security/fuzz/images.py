@@ -136,7 +136,8 @@ def fuzz_tar(data):
         return
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            others = [(entry, archive.extractfile(entry)) for entry in archive if not entry.isdir() and entry.type not in (b"D", b"V")]
+            files = [entry for entry in archive if not entry.isdir() and entry.type not in (b"D", b"V")]
+            others = [(entry, archive.extractfile(entry)) for entry in files]
             others = [(_plain_name(entry.name), other and other.read()) for entry, other in others]
     except (tarfile.TarError, ValueError):
         return  # it reads fields that nothing here looks at
