@@ -22,6 +22,7 @@ from dom0_lib.disks import vhd
 from dom0_lib.formats import guest_disk
 from dom0_lib.formats import image_file
 from dom0_lib.formats import refusal
+from dom0_lib.formats import signatures
 from dom0_lib.formats import vhd_batmap
 from dom0_lib.formats import vhd_blocks
 from dom0_lib.formats import vhd_source
@@ -79,6 +80,7 @@ class Decoder(object):
         self._spool = self._blocks = self._batmap = self._placement = None
         self._spooled_bytes = 0
         self._fixed_bytes = self._fixed_position = 0
+        self._first = b''               # the first sector of an image that does not begin with a footer
         self.image = _Image()
 
     def write(self, view):
@@ -156,6 +158,7 @@ class Decoder(object):
 
     def _decide_otherwise(self, backup, is_all):
         """The first sector is a fixed disk's, or the damaged copy of a footer."""
+        self._first = bytes(self._prefix[:vhd.FOOTER_SIZE])
         needed = vhd.FOOTER_SIZE + vhd.HEADER_SIZE
         if len(self._prefix) < needed and not is_all:
             self._needed = needed
@@ -185,7 +188,7 @@ class Decoder(object):
     def _begin_fixed(self):
         self._fixed_bytes = self._size_bytes - _tail_bytes(self._size_bytes)
         if self._fixed_bytes <= 0 or self._fixed_bytes % vhd.SECTOR_SIZE:
-            raise refusal.damaged('no_footer', 'no VHD: it does not begin with a footer, and %d bytes are no fixed disk either' % (
+            raise _no_footer(self._first, 'no VHD: it does not begin with a footer, and %d bytes are no fixed disk either' % (
                 self._size_bytes))
         self._sink.begin(guest_disk.Disk(self._fixed_bytes, False, None))
         return self._write_fixed
@@ -198,7 +201,7 @@ class Decoder(object):
 
     def _finish_fixed(self, primary):
         if not primary.intact:
-            raise refusal.damaged('no_footer', 'no VHD: neither the first nor the last sector is an intact footer')
+            raise _no_footer(self._first, 'no VHD: neither the first nor the last sector is an intact footer')
         vhd_source.judge_footer(primary)
         _judge_fixed(primary, self._position)
         self.image.footer = primary
@@ -292,9 +295,15 @@ def _read_footers(file_image):
     elif backup.intact and backup.disk_type != vhd.FIXED:
         image.footer = backup
     else:
-        raise refusal.damaged('no_footer', 'no VHD: neither the first nor the last sector is an intact footer')
+        raise _no_footer(file_image.read(0, vhd.FOOTER_SIZE), 'no VHD: neither the first nor the last sector is an intact footer')
     vhd_source.judge_footer(image.footer)
     return image, primary
+
+
+def _no_footer(first, text):
+    """The refusal of an image without a footer, by the name of its format if its first sector tells that, else with `text`."""
+    name = signatures.name_format(first)
+    return refusal.damaged('no_footer', 'no VHD, but %s' % name if name else text)
 
 
 def _tail_bytes(size_bytes):

@@ -10,10 +10,11 @@ from dom0_lib import errors
 from dom0_lib import log
 from dom0_lib import settings
 from dom0_lib.formats import refusal
+from dom0_lib.formats import signatures
 from dom0_lib.formats import vhd_decoder
 from dom0_lib.images import glance_api
 from dom0_lib.images import gzip_stream
-from dom0_lib.images import tarball
+from dom0_lib.images import unpacker
 from dom0_lib.storage import new_disk
 from dom0_lib.storage import publication
 from dom0_lib.storage import staging
@@ -36,7 +37,7 @@ _OLD_NAMES = ('snap.vhd', 'image.vhd', 'base.vhd')
 def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers, api_version, task):
     """Import an image as a new VDI; the caller scans the SR afterwards.
 
-    The image is a tar archive, gzip or plain, of a VHD chain.  uuid_stack is consumed from its end, leaf first.
+    The image is a tar archive of a VHD chain, or a VHD alone, gzip or plain.  uuid_stack is consumed from its end, leaf first.
     Returns {'root': {'uuid': the leaf's uuid}}.
     Raises errors.RetryableError, errors.ImageNotFound, errors.InvalidImage, errors.UnsafeImage, errors.StorageError.
     """
@@ -69,17 +70,28 @@ class _Archive(object):
     def __init__(self, area):
         self._area = area
         self._disks = {}
+        self._other_names = []
         self._other_bytes = 0
 
     def open_member(self, name, size_bytes):
-        """A place for a member of the archive, or None for a file that is no VHD of the chain."""
+        """A place for a member of the archive, or None for a file that is no VHD of the chain.
+
+        The image may also be a VHD alone, whose size_bytes may be None.
+        """
+        # Names are in upper case on some systems; macOS puts a companion beside each file.
+        if name.lower().endswith('.vhd') and not _is_companion(name):
+            return self._open_disk(name.lower(), name, size_bytes)
+        if not self._disks and not self._other_names and signatures.is_exported_vm(name):
+            raise errors.InvalidImage('the image is %s' % signatures.name_contents([name]))
+        self._other_names.append(name)
+        self._skip(size_bytes)
+        return None
+
+    def _open_disk(self, name, shown, size_bytes):
         if name == _IGNORED_NAME:
             return _IgnoredDisk(name, size_bytes, self._skip)
-        if not name.endswith('.vhd'):
-            self._skip(size_bytes)
-            return None
         if '/' in name:
-            raise errors.InvalidImage("VHD '%s' is not at the top of the archive" % name)
+            raise errors.InvalidImage("VHD '%s' is not at the top of the archive" % shown)
         if name in self._disks:
             raise errors.UnsafeImage("the archive has '%s' twice" % name)
         if len(self._disks) == vhd_chain.MAX_LENGTH:
@@ -95,7 +107,15 @@ class _Archive(object):
 
     def arrange(self):
         """The disks in order, leaf first."""
+        contents = signatures.name_contents(self._other_names)
+        if contents and not self._disks:
+            raise errors.InvalidImage('the image is %s' % contents)
         return [self._disks[name] for name in arrange(list(self._disks))]
+
+
+def _is_companion(name):
+    """Whether a member is one of the files in which macOS keeps what tar cannot: ._0.vhd, __MACOSX/._0.vhd."""
+    return name.startswith('__MACOSX/') or name.rpartition('/')[2].startswith('._')
 
 
 class _IgnoredDisk(object):
@@ -142,7 +162,7 @@ def _receive(data, archive, watch):
         this thread             thread               thread
         socket, digest  ->      inflate      ->      tar, files
     """
-    reader = tarball.Reader(archive.open_member)
+    reader = unpacker.Unpacker(archive.open_member)
     inflater = gzip_stream.Inflater()
     unpack = pipeline.Stage(reader.feed, _INFLATED_DEPTH)
     try:

@@ -10,7 +10,7 @@
 from __future__ import absolute_import, division
 
 from dom0_lib import errors
-from dom0_lib.images import signatures
+from dom0_lib.formats import signatures
 from dom0_lib.images import tarball
 
 # The name of a VHD that is in no archive.

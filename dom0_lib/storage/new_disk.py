@@ -56,7 +56,7 @@ class NewDisk(object):
 
 
 class StreamedDisk(NewDisk):
-    """A NewDisk of a VHD of `size_bytes` that comes in order: write() memoryviews, then finish()."""
+    """A NewDisk of a VHD that comes in order: write() memoryviews, then finish().  size_bytes: None if nobody knows."""
 
     def __init__(self, area, name, size_bytes):
         super(StreamedDisk, self).__init__(area, name)
@@ -66,7 +66,7 @@ class StreamedDisk(NewDisk):
 
     def _make_spool(self):
         """A file for images whose tables come too late; it goes with finish(), or with the area."""
-        self._area.require_room(self._size_bytes)
+        self._area.require_room(self._size_bytes or 0)
         self._spool = self._area.create_disk(_SPOOL)
         return self._spool
 

@@ -88,11 +88,11 @@ def moved_away(path):
 
 def expect_refusal(pair, disk, label, class_name, *parts, **changes):
     """Refused, with nothing sent and all as it was."""
-    with sr_disks.unchanged(pair.source_sr.path), calls.refused(TRANSFER, class_name, *parts) as caught:
+    with sr_disks.unchanged(pair.source_sr.path), calls.refused(TRANSFER, class_name, *parts) as messages:
         pair.transfer(label, disk, 0, **changes)
     assert "0.vhd" not in pair.arrived(label)
     pair.expect_idle()
-    return caught.value.details[3]
+    return messages[0]
 
 
 SSH = pytest.mark.parametrize("ssh", [None, OLD_SSH], ids=["this ssh", "ssh of CentOS 7"])

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from dom0_lib import errors
-from dom0_lib.images import signatures
+from dom0_lib.formats import signatures
 from dom0_lib.images import unpacker
 from tests.unit.images import test_tarball
 

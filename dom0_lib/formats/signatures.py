@@ -52,6 +52,11 @@ def _find(beginning, signs):
     return None
 
 
+def is_exported_vm(name):
+    """Whether the first member of an archive, of this name, shows that XAPI exported a VM: the others may be thousands."""
+    return name == 'ova.xml'
+
+
 def name_contents(names):
     """The kind of an archive with members of these names, such as 'an XVA'; None if nothing tells."""
     if 'ova.xml' in names:
