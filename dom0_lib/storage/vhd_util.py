@@ -25,6 +25,8 @@ def check(path, name):
     completed = proc.run(['vhd-util', 'check', '-n', path, '-B'], _DEADLINE_S, ok_statuses=None)
     if completed.status != 0 and 'invalid option' in completed.error_output:
         completed = proc.run(['vhd-util', 'check', '-n', path], _DEADLINE_S, ok_statuses=None)
+    if completed.status < 0:  # ended by a signal, which says nothing about the file
+        raise errors.CommandFailed('vhd-util', completed.status, completed.first_line())
     if completed.status != 0:
         raise errors.UnsafeImage("vhd-util refuses '%s': %s" % (name, completed.first_line()))
 

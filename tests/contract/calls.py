@@ -90,7 +90,7 @@ ARGUMENTS = {
                                UUID_A + u'_ephemeral_1 ', UUID_A + u'_ephemeral_\u0661', u'-' + UUID_A, 5, [UUID_A]]),
     'host': (u'10.0.0.7', [u'', u'-oProxyCommand=reboot', u'a b', u'a;b', u'a\n', u'root@a', u'a:b', u'a:0', u'a:99999', u'a:22:22x',
                            u'a/b', u'[::1', u'[a]', u'::1 ', u'h\xf6st', u'a' * 254, 5, [u'a']]),
-    'seq_num': (0, [u'', u'16', u'-1', u'0x1', u'1.0', u'\u0661', 16, -1, True, 1.5, [0]]),
+    'seq_num': (0, [u'', u'30', u'-1', u'0x1', u'1.0', u'\u0661', 30, -1, True, 1.5, [0]]),
     'path': (u'vm-data/hostname', [u'', u'/vm-data', u'../6/vm-data', u'vm-data//x', u'a.b', u'x' * 2049, 5, [u'x']]),
     'ignore_missing_path': (u'False', [u'', u'yes', u'0', 1, [True]]),
     'value': (u'{"a": "b"}', [SECRET * 200, u'\xe9' * 1025, 5, [u'x']]),

@@ -97,7 +97,7 @@ def import_harmless(host, image, directory, sound_path=None):
     assert outcome.details is None
     paths = [os.path.join(host.sr.path, "%s.vhd" % name) for name in uuids]
     after = sr_disks.describe_tree(host.sr.path)
-    assert {path: after.pop(path) for path in paths} and after == before
+    assert [after.pop(os.path.basename(path)) for path in paths] and after == before
     for path in paths:
         vhd_written_here.expect_written_here(path)
         host.dom0.run_program("vhd-util", "check", "-n", path)

@@ -110,7 +110,7 @@ class WatchedHost(object):
         assert not self.transfer("download_vhd2", calls.SECRET, uuid_stack=stack)
         assert not self.transfer("download_vhd2", token, uuid_stack=stack, endpoint=calls.ENDPOINT)
         assert not self.transfer("upload_vhd2", token, vdi_uuids=json.dumps(uuids), image_id=queued.id)
-        for fault in ("staging.written:eio", "chain.relinked:eio", "publish.linked:enospc", "publish.linked:kill"):
+        for fault in ("staging.written:eio", "chain.sealed:eio", "publish.linked:enospc", "publish.linked:kill"):
             with plugin_calls.fault(self.pool.hosts[0], fault):
                 assert not self.transfer("download_vhd2", token, uuid_stack=stack)
         assert self.call("glance.py", "sweep", {"sr_uuid": self.sr_uuid})

@@ -69,7 +69,7 @@ REFUSED += [SERVER + "-de.L --%s" % option + END for option in (
     "secluded-args", "protect-args", "debug=ALL")]
 REFUSED += ["rm -f " + files for files in ("", ";", DIRECTORY + "2.vhd", DIRECTORY + "2.vhd ;", DIRECTORY + "2.vhd ; id")]
 REFUSED += ["rm -f %s ; " % files + RIGHT for files in (
-    "/etc/2.vhd", DIRECTORY + "*", DIRECTORY + "?.vhd", DIRECTORY + "16.vhd", DIRECTORY + "../2.vhd",
+    "/etc/2.vhd", DIRECTORY + "*", DIRECTORY + "?.vhd", DIRECTORY + "30.vhd", DIRECTORY + "../2.vhd",
     DIRECTORY + "x/2.vhd", "2.vhd", "-r " + DIRECTORY + "2.vhd", DIRECTORY, DIRECTORY + "2.vhd ;id", "$(id)",
     "%s2.vhd ; rm -f %s2.vhd" % (DIRECTORY, DIRECTORY))]
 REFUSED += ["rm -rf %s2.vhd ; " % DIRECTORY + RIGHT, "rm -f %s2.vhd ;" % DIRECTORY + RIGHT,
