@@ -11,7 +11,7 @@ from tests.harness.pool import Pool
 from tests.run import environments
 
 PYTHON = environments.python_of("nova")
-DEADLINE_S = 120
+DEADLINE_S = 300
 PORT = 80
 _MOUNT = 'mount --make-rprivate / && mount --bind "$0" /dev && exec "$@"'
 _numbers = itertools.count(1)

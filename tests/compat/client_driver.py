@@ -100,15 +100,15 @@ def encode(value):
     return value
 
 
-def main():
-    # Output of a library must not come between the answers.
+def serve(run):
+    """Answer each line of stdin by run(call)."""
+    # What a library prints must not come between the answers.
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    driver = Driver()
     for line in iter(sys.stdin.readline, ''):
-        answers.write(json.dumps(driver.run(json.loads(line))) + '\n')
+        answers.write(json.dumps(run(json.loads(line))) + '\n')
         answers.flush()
 
 
 if __name__ == '__main__':
-    main()
+    serve(Driver().run)

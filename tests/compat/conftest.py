@@ -8,6 +8,7 @@ import pytest
 
 from tests import conftest
 from tests.compat import client as compat_client
+from tests.harness.image_service.service import ImageService
 
 PYTHONS = [pytest.param(path, id=version) for version, path in conftest.DOM0_PYTHONS if version in ("2.7", "3.6", "3.12")]
 
@@ -22,6 +23,13 @@ def client_python():
 def nova_python(client_python):
     if os.geteuid():
         pytest.skip("not applicable: port 80 needs root")
+
+
+@pytest.fixture(scope="session")
+def images_of_nova():
+    """An image service as servers since 2018: without v1."""
+    with ImageService() as service:
+        yield service
 
 
 @pytest.fixture(scope="module", params=PYTHONS)

@@ -23,7 +23,6 @@ import eventlet
 eventlet.monkey_patch()
 
 import importlib  # noqa: E402
-import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
@@ -229,17 +228,7 @@ def encode(value):
     return encode(vars(value)) if hasattr(value, '__dict__') else repr(value)
 
 
-def main():
-    # What a library prints must not come between the answers.
-    answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)
-    driver = Driver()
-    for line in iter(sys.stdin.readline, ''):
-        answers.write(json.dumps(driver.run(json.loads(line))) + '\n')
-        answers.flush()
+if __name__ == '__main__':
+    client_driver.serve(Driver().run)
     # Green threads of nova's would go on.
     os._exit(0)
-
-
-if __name__ == '__main__':
-    main()

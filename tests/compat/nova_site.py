@@ -16,8 +16,8 @@ from tests.compat.nova_compute import SESSION, Compute, NetworkService
 from tests.harness.guests import guests
 from tests.harness.vhd import vhd_reader
 from tests.harness.guests.guest_agent import Agent
-from tests.calls import host_calls
-from tests.calls.images import transfer_cases
+from tests.calls import calls
+from tests.calls import sr_disks
 
 PYTHONS = [pytest.param(path, id=version) for version, path in conftest.DOM0_PYTHONS if version in ("2.7", "3.6")]
 SETTINGS = "[transfer]\nreserve = 1\ncollection_wait = 5\nnice = 0\n"
@@ -73,7 +73,7 @@ class Site(object):
     def disk_path(self, server, userdevice="0"):
         return os.path.join(self.sr.path, self.vdi(server, userdevice)["uuid"] + ".vhd")
 
-    def head_digest(self, server, size_bytes=transfer_cases.DISK_BYTES):
+    def head_digest(self, server, size_bytes=sr_disks.DISK_BYTES):
         """Of the part of the guest's disk that an image of this size fills."""
         return digest_head(self.disk_path(server), size_bytes)
 
@@ -118,8 +118,8 @@ class Site(object):
 def digest_head(path, size_bytes):
     found = hashlib.sha256()
     with vhd_reader.open_chain(path) as chain:
-        for offset in range(0, size_bytes, transfer_cases.BLOCK):
-            found.update(chain.read(offset, transfer_cases.BLOCK) or bytes(transfer_cases.BLOCK))
+        for offset in range(0, size_bytes, sr_disks.BLOCK):
+            found.update(chain.read(offset, sr_disks.BLOCK) or bytes(sr_disks.BLOCK))
     return found.hexdigest()
 
 
@@ -140,7 +140,7 @@ class AgentsInGuests(object):
 def add_network_programs(host):
     devices = host.dom0.locate(_DEVICES)
     for name, commands in (("ip", _IP), ("brctl", _BRCTL), ("ovs-vsctl", _OVS_VSCTL)):
-        host_calls.write_program(host, name, commands.format(devices=devices))
+        calls.write_program(host, name, commands.format(devices=devices))
     with open(devices, "w"):
         pass
 
@@ -169,7 +169,7 @@ def make_devices(directory):
 def prepare_pool(pool):
     """Settings, programs and the collector that tests need; xapi listens then."""
     for host in pool.hosts:
-        transfer_cases.write_settings(host, SETTINGS)
+        calls.write_settings(host, SETTINGS)
         add_network_programs(host)
         add_loop_driver(host)
         host.dom0.open_namespace()
@@ -182,9 +182,9 @@ def add_images(service, directory):
     """({name: image}, {name: digest}): chain-1 and chain-2, as this many VHDs."""
     images, digests = {}, {}
     for depth in (1, 2):
-        uuids = transfer_cases.write_chain(directory, depth, seed=depth)
-        images["chain-%d" % depth] = service.add_image(transfer_cases.pack(directory, uuids))
-        digests["chain-%d" % depth] = digest_head(transfer_cases.vhd_path(directory, uuids[0]), transfer_cases.DISK_BYTES)
+        uuids = sr_disks.write_chain(directory, depth, seed=depth)
+        images["chain-%d" % depth] = service.add_image(sr_disks.pack_vdis(directory, uuids))
+        digests["chain-%d" % depth] = digest_head(sr_disks.vhd_path(directory, uuids[0]), sr_disks.DISK_BYTES)
     return images, digests
 
 

@@ -10,10 +10,6 @@ Each line of stdin is a call in JSON, each line of stdout its answer, as client_
 
 from __future__ import absolute_import, division
 
-import json
-import os
-import sys
-
 import client_driver
 from oslo_config import cfg
 
@@ -66,15 +62,5 @@ def make_instance(name):
     return instance
 
 
-def main():
-    # What a library prints must not come between the answers.
-    answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)
-    driver = Driver()
-    for line in iter(sys.stdin.readline, ''):
-        answers.write(json.dumps(driver.run(json.loads(line))) + '\n')
-        answers.flush()
-
-
 if __name__ == '__main__':
-    main()
+    client_driver.serve(Driver().run)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.calls import host_calls
+from tests.calls import calls
 from tests.compat import client as compat_client
 from tests.compat import nova_site
 from tests.harness.pool import Pool
@@ -27,7 +27,7 @@ def inspect(request, nova_python):
         pool.database.create("VIF", VM=vm, device="0", MAC=MAC, currently_attached=True)
         pool.database.create("VBD", VM=vm, userdevice="0", device="xvda", currently_attached=True)
         counters = COUNTERS % pool.database.get("VM", vm, "domid")
-        host_calls.write_file(pool.hosts[0], "/proc/net/dev", counters.encode())
+        calls.write_file(pool.hosts[0], "/proc/net/dev", counters.encode())
         process = compat_client.DriverProcess(compat_client.PYTHON, "service_driver.py")
         process.ask({"open": "ceilometer", "session": [pool.hosts[0].url, Pool.username, Pool.password]})
         yield lambda method: compat_client.decode(process.ask({"inspect": method, "name": "guest"})["value"])

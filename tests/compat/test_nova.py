@@ -13,9 +13,8 @@ from tests.compat import nova_site
 from tests.compat.client import ClientFailed
 from tests.compat.nova_compute import CALLBACK
 from tests.harness.vhd import vhd_image
-from tests.harness.image_service.service import ImageService
-from tests.calls import host_calls
-from tests.calls.images import transfer_cases
+from tests.calls import calls
+from tests.calls import sr_disks
 
 GIB = 1 << 30
 RUNNING, PAUSED, SHUTDOWN, SUSPENDED = 1, 3, 4, 7
@@ -27,24 +26,19 @@ vif%d.0: 1000 10 0 0 0 0 0 0 2000 20 0 0 0 0 0 0
 USES_AGENT = {"image_xenapi_use_agent": "true"}
 
 
-@pytest.fixture(scope="module")
-def service():
-    with ImageService() as service:
-        yield service
-
-
 @pytest.fixture(scope="module", params=nova_site.PYTHONS)
-def site(request, service, nova_python, tmp_path_factory):
-    with nova_site.open_site(service, str(tmp_path_factory.mktemp("nova")), python=request.param, python36_locale=True) as site:
+def site(request, images_of_nova, nova_python, tmp_path_factory):
+    with nova_site.open_site(images_of_nova, str(tmp_path_factory.mktemp("nova")), python=request.param,
+                             python36_locale=True) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def newest_site(service, nova_python, tmp_path_factory):
+def newest_site(images_of_nova, nova_python, tmp_path_factory):
     python = dict(conftest.DOM0_PYTHONS).get("3.12")
     if not python:
         pytest.skip("needs Python 3.12")
-    with nova_site.open_site(service, str(tmp_path_factory.mktemp("nova")), python=python, python36_locale=True) as site:
+    with nova_site.open_site(images_of_nova, str(tmp_path_factory.mktemp("nova")), python=python, python36_locale=True) as site:
         yield site
 
 
@@ -155,11 +149,11 @@ def test_console_and_measurements(clean):
 
 
 def write_console(site, vm, text):
-    host_calls.write_file(site.pool.hosts[0], "/var/log/xen/guest/console.%d" % vm["domid"], text.encode())
+    calls.write_file(site.pool.hosts[0], "/var/log/xen/guest/console.%d" % vm["domid"], text.encode())
 
 
 def write_counters(host, domid):
-    host_calls.write_file(host, "/proc/net/dev", (_COUNTERS % domid).encode())
+    calls.write_file(host, "/proc/net/dev", (_COUNTERS % domid).encode())
 
 
 def test_metadata(clean):
@@ -238,7 +232,7 @@ def test_rescue(clean):
 
 def write(path, data):
     with vhd_image.Image.open(path, writable=True) as image:
-        image.write(transfer_cases.BLOCK, data.ljust(512, b"\0"))
+        image.write(sr_disks.BLOCK, data.ljust(512, b"\0"))
         image.flush()
 
 

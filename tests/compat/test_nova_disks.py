@@ -7,27 +7,20 @@ import subprocess
 
 import pytest
 
+from tests.calls import sr_disks
 from tests.calls.boot import iso_host
-from tests.calls.images import transfer_cases
 from tests.compat import nova_site
 from tests.compat.client import ClientFailed
-from tests.harness.image_service.service import ImageService
 from tests.harness.vhd import vhd_reader
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 
-@pytest.fixture(scope="module")
-def service():
-    with ImageService() as service:
-        yield service
-
-
 @pytest.fixture(scope="module", params=nova_site.PYTHONS)
-def site(request, service, nova_python, tmp_path_factory):
+def site(request, images_of_nova, nova_python, tmp_path_factory):
     """nova-compute on a member of the pool."""
-    with nova_site.open_site(service, str(tmp_path_factory.mktemp("nova")), number=1, hosts=2, has_devices=True,
+    with nova_site.open_site(images_of_nova, str(tmp_path_factory.mktemp("nova")), number=1, hosts=2, has_devices=True,
                              python=request.param, python36_locale=True) as site:
         yield site
 
@@ -121,7 +114,7 @@ def test_images_that_are_copied(clean):
 # Disks that nova fills itself, in the guest that it runs in
 
 def test_an_image_of_bytes(clean):
-    content = transfer_cases.random_bytes("raw", 4 * MIB)
+    content = sr_disks.random_bytes("raw", 4 * MIB)
     image = clean.service.add_image(content, disk_format="raw", container_format="bare")
     server = clean.compute.spawn(image, {"disk_format": "raw", "container_format": "bare"})
     assert read_head(clean, server, len(content)) == content
@@ -138,7 +131,7 @@ def read_head(site, server, size):
 @pytest.fixture
 def machine_image(clean):
     """The keyword arguments of spawn for an image with kernel and ramdisk."""
-    images = [clean.service.add_image(transfer_cases.random_bytes(form, MIB), disk_format=form, container_format=form)
+    images = [clean.service.add_image(sr_disks.random_bytes(form, MIB), disk_format=form, container_format=form)
               for form in ("ami", "aki", "ari")]
     yield {"image": images[0], "meta": {"disk_format": "ami", "container_format": "ami"}, "kernel_id": images[1].id,
            "ramdisk_id": images[2].id}
@@ -169,7 +162,7 @@ def test_a_kernel(clean, machine_image, cached):
         vm = clean.vm(server)
         for name, form in (("PV_kernel", "aki"), ("PV_ramdisk", "ari")):
             with open(clean.host(server).dom0.locate(vm[name]), "rb") as source:
-                assert source.read() == transfer_cases.random_bytes(form, MIB)
+                assert source.read() == sr_disks.random_bytes(form, MIB)
         server.destroy()
         # Those of the cache have the names of their images.
         ids = sorted([machine_image["kernel_id"], machine_image["ramdisk_id"]])
