@@ -41,14 +41,14 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     Returns {'root': {'uuid': the leaf's uuid}}.
     Raises errors.RetryableError, errors.ImageNotFound, errors.InvalidImage, errors.UnsafeImage, errors.StorageError.
     """
-    chosen = settings.load()
-    os.nice(chosen.nice)
+    host_settings = settings.load()
+    os.nice(host_settings.nice)
     repository = publication.open_repository(session_ref, sr_path, uuid_stack)
     with task_watch.Watch(session_ref, task) as watch:
-        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, watch.check)
+        image = glance_api.Image(endpoint, image_id, extra_headers, api_version, host_settings, watch.check)
         for _ in range(_MAX_RESTARTS + 1):
             try:
-                uuid = _download_once(image, repository, uuid_stack, chosen, watch)
+                uuid = _download_once(image, repository, uuid_stack, host_settings, watch)
                 log.info('downloaded image %s as VDI %s', image_id, uuid)
                 return {'root': {'uuid': uuid}}
             except glance_api.RangeIgnored as error:
@@ -56,8 +56,8 @@ def download(session_ref, image_id, endpoint, uuid_stack, sr_path, extra_headers
     raise errors.RetryableError('the connection broke %d times, and the service cannot continue a download' % (_MAX_RESTARTS + 1))
 
 
-def _download_once(image, repository, uuid_stack, chosen, watch):
-    with staging.Area(repository.path, chosen.reserve_bytes) as area:
+def _download_once(image, repository, uuid_stack, host_settings, watch):
+    with staging.Area(repository.path, host_settings.reserve_bytes) as area:
         archive = _Archive(area)
         with contextlib.closing(image.open_data()) as data:
             _receive(data, archive, watch)

@@ -41,14 +41,14 @@ class Image(object):
     check:  called at least twice a second during waits; what it raises ends them
     """
 
-    def __init__(self, endpoint, image_id, headers, api_version, chosen, check):
+    def __init__(self, endpoint, image_id, headers, api_version, host_settings, check):
         self.image_id = image_id
         self._headers = headers
         self._is_v1 = api_version == 1
         self._url = '%s/v%d/images/%s' % (endpoint, api_version, image_id)
         self._data_url = self._url if self._is_v1 else self._url + '/file'
         self._check = check
-        self._options = _make_options(chosen, check)
+        self._options = _make_options(host_settings, check)
 
     @property
     def is_out_of_time(self):
@@ -304,13 +304,13 @@ def _parse_record(data):
     return record
 
 
-def _make_options(chosen, check):
+def _make_options(host_settings, check):
     proxy = None
-    if chosen.proxy:
+    if host_settings.proxy:
         try:
-            proxy = connection.Url(text_checks.check_url(chosen.proxy))
+            proxy = connection.Url(text_checks.check_url(host_settings.proxy))
         except ValueError as error:
             raise errors.PluginError("%s: 'proxy' in [network] %s" % (paths.SETTINGS, error))
     return connection.Options(
-        connect_s=chosen.connect_timeout_s, idle_s=chosen.idle_timeout_s, total_s=chosen.total_timeout_s,
-        verify=chosen.verify, ca_file=chosen.ca_file, proxy=proxy, check=check)
+        connect_s=host_settings.connect_timeout_s, idle_s=host_settings.idle_timeout_s, total_s=host_settings.total_timeout_s,
+        verify=host_settings.verify, ca_file=host_settings.ca_file, proxy=proxy, check=check)

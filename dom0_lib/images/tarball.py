@@ -213,7 +213,10 @@ class Reader(object):
 
 def is_header(block):
     """Whether a block has the checksum of a member's header."""
-    return sparse_member.read_octal(block[148:156]) == _sum_header(block)
+    total = _sum_header(block)
+    # Old packers added signed bytes: each one above 127, as in a name with accents, makes their sum 256 smaller.
+    signed = total - 256 * sum(1 for byte in bytearray(block[:148] + block[156:]) if byte > 127)
+    return sparse_member.read_octal(block[148:156]) in (total, signed)
 
 
 def pack_header(name, size_bytes):

@@ -27,16 +27,16 @@ def upload(session_ref, vdi_uuids, image_id, endpoint, sr_path, extra_headers, p
     Raises errors.RetryableError, errors.ImageNotFound, errors.StorageError, errors.InvalidImage, errors.PluginError.
     """
     level = _compression_level(properties)
-    chosen = settings.load()
-    os.nice(chosen.nice)
+    host_settings = settings.load()
+    os.nice(host_settings.nice)
     repository = publication.open_repository(session_ref, sr_path)
     with task_watch.Watch(session_ref, task) as watch:
-        with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+        with held_chain.hold_still(repository, host_settings.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
                 chain = held_chain.hold(area, repository, vdi_uuids)
-                image = glance_api.Image(endpoint, image_id, extra_headers, api_version, chosen, stillness.check)
+                image = glance_api.Image(endpoint, image_id, extra_headers, api_version, host_settings, stillness.check)
                 image.prepare_upload(properties)
-                threads = chosen.threads or os.sysconf('SC_NPROCESSORS_ONLN')
+                threads = host_settings.threads or os.sysconf('SC_NPROCESSORS_ONLN')
                 with contextlib.closing(image.open_upload(properties)) as request:
                     size_bytes, md5 = _send(image, request, chain, gzip_stream.Deflater(level), threads, watch)
         image.verify_upload(size_bytes, md5)

@@ -26,7 +26,7 @@ from dom0_lib.storage import arrival_files
 from dom0_lib.storage import new_disk
 from dom0_lib.storage import staging
 from dom0_lib.storage import vhd_chain
-from dom0_lib.system import sparse_file
+from dom0_lib.system import os_errors
 
 
 def list_abandoned(age_s):
@@ -62,7 +62,7 @@ class Arrival(object):
             raise errors.StorageError('nothing has arrived: there is no directory %s' % arrival_files.directory(self._label))
         if os.path.islink(self._path) or not os.path.isdir(self._path):
             raise errors.UnsafeImage('%s is not a directory; remove it' % arrival_files.directory(self._label))
-        with sparse_file.StorageErrors('cannot use %s' % arrival_files.directory(self._label)):
+        with os_errors.StorageErrors('cannot use %s' % arrival_files.directory(self._label)):
             self._owner_fd = staging.lock_owner(self._path, needs_lock=False)
         if self._owner_fd is None:
             raise errors.RetryableError('another call makes VDIs of %s' % arrival_files.directory(self._label))
@@ -116,7 +116,7 @@ class Arrival(object):
     def _open(self, name):
         """A descriptor of a file that has no other name, where it could be another's."""
         path = os.path.join(self._path, name)
-        with sparse_file.StorageErrors('cannot read %s/%s' % (arrival_files.directory(self._label), name)):
+        with os_errors.StorageErrors('cannot read %s/%s' % (arrival_files.directory(self._label), name)):
             _require_single(os.lstat(path), name)
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:

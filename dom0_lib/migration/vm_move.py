@@ -37,17 +37,18 @@ def transfer(session_ref, instance_uuid, host, vdi_uuid, sr_path, seq_num, task)
     A transfer that was interrupted continues where it stopped when it is repeated.
     Raises errors.RetryableError, errors.StorageError, errors.PluginError.
     """
-    chosen = settings.load()
-    os.nice(chosen.nice)
+    host_settings = settings.load()
+    os.nice(host_settings.nice)
     repository = publication.open_repository(session_ref, sr_path)
     target = None if _is_this_host(session_ref, host[0]) else host
     name = arrival_files.name_file(seq_num)
     with task_watch.Watch(session_ref, task) as watch:
-        with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+        with held_chain.hold_still(repository, host_settings.collection_wait_s, watch.check) as stillness:
             with staging.Area(repository.path) as area:
                 held = held_chain.hold_one(area, repository, vdi_uuid, name)
                 faults.point('transfer.held')
-                sending = rsync.Transfer(arrival_files.locate(instance_uuid, target is None), target, chosen, stillness.check)
+                directory = arrival_files.locate(instance_uuid, target is None)
+                sending = rsync.Transfer(directory, target, host_settings, stillness.check)
                 sending.send(area.join(name), watch.report, () if seq_num else _list_stale(repository, vdi_uuid))
                 faults.point('transfer.sent')
                 held.check_unchanged()
@@ -80,13 +81,13 @@ def receive(session_ref, instance_uuid, sr_path, uuid_stack, task):
     error they stay as they are, and the call can be repeated.
     Raises errors.InvalidImage, errors.UnsafeImage, errors.StorageError, errors.RetryableError.
     """
-    chosen = settings.load()
-    os.nice(chosen.nice)
+    host_settings = settings.load()
+    os.nice(host_settings.nice)
     repository = publication.open_repository(session_ref, sr_path, uuid_stack)
     with task_watch.Watch(session_ref, task) as watch:
         with arrivals.Arrival(instance_uuid) as arrival:
             try:
-                uuid = _admit(arrival, repository, uuid_stack, chosen, watch)
+                uuid = _admit(arrival, repository, uuid_stack, host_settings, watch)
             except errors.InvalidImage as error:
                 is_removed = _is_hopeless(error)
                 if is_removed:
@@ -109,8 +110,8 @@ def _is_hopeless(error):
     return rule is not None and rule != 'incomplete_chain' and not is_limit
 
 
-def _admit(arrival, repository, uuid_stack, chosen, watch):
-    with staging.Area(repository.path, chosen.reserve_bytes) as area:
+def _admit(arrival, repository, uuid_stack, host_settings, watch):
+    with staging.Area(repository.path, host_settings.reserve_bytes) as area:
         names = arrival.list()
         publication.take_uuids(uuid_stack, names)  # before a long copy, not after it
         disks, origins = arrival.take(area, names, watch.report)

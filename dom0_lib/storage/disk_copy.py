@@ -21,21 +21,21 @@ def copy(session_ref, sr_path, vdi_uuids, uuid_stack, task):
     uuid_stack is consumed from its end, leaf first.  Returns {'root': {'uuid': the new leaf's uuid}}.
     Raises errors.RetryableError, errors.StorageError, errors.InvalidImage, errors.UnsafeImage.
     """
-    chosen = settings.load()
-    os.nice(chosen.nice)
+    host_settings = settings.load()
+    os.nice(host_settings.nice)
     repository = publication.open_repository(session_ref, sr_path, uuid_stack)
     publication.take_uuids(uuid_stack, vdi_uuids)  # before the copying, not after it
     with task_watch.Watch(session_ref, task) as watch:
-        with staging.Area(repository.path, chosen.reserve_bytes) as area:
-            disks = _copy_still(repository, vdi_uuids, area, chosen, watch)
+        with staging.Area(repository.path, host_settings.reserve_bytes) as area:
+            disks = _copy_still(repository, vdi_uuids, area, host_settings, watch)
             uuid = publication.admit(area, repository, disks, uuid_stack, watch.check)
     log.info('copied VDI %s as VDI %s', vdi_uuids[0], uuid)
     return {'root': {'uuid': uuid}}
 
 
-def _copy_still(repository, vdi_uuids, area, chosen, watch):
+def _copy_still(repository, vdi_uuids, area, host_settings, watch):
     """Write the disks anew in `area` while nothing changes their VHDs; returns the new_disk.NewDisk, leaf first."""
-    with held_chain.hold_still(repository, chosen.collection_wait_s, watch.check) as stillness:
+    with held_chain.hold_still(repository, host_settings.collection_wait_s, watch.check) as stillness:
         with staging.Area(repository.path) as held_area:
             held = held_chain.hold(held_area, repository, vdi_uuids)
             done_bytes, disks = [0], []

@@ -10,8 +10,8 @@ from dom0_lib import paths
 from dom0_lib.disks import vhd
 from dom0_lib.storage import sr_lock
 from dom0_lib.storage import vhd_chain
+from dom0_lib.system import os_errors
 from dom0_lib.system import proc
-from dom0_lib.system import sparse_file
 
 _STOP_DEADLINE_S = 90
 # XenServer 9's place, then that of 8 and before.
@@ -70,6 +70,9 @@ def hold(area, repository, uuids):
     held = HeldChain(area, uuids, names)
     chain = [_read_metadata(area.join(name), uuid) for name, uuid in zip(names, uuids)]
     problems = list(vhd_chain.find_misfits(uuids, chain))
+    if chain[0].hidden:
+        # Other readers of an image take the mark over, and the storage manager deletes a hidden disk without children.
+        problems.append('%s: the leaf is marked hidden' % uuids[0])
     if problems:
         raise errors.StorageError('the VDIs are not a chain: %s' % '; '.join(problems))
     return held
@@ -114,7 +117,7 @@ def follow(repository, leaf_uuid):
 
 def _read_metadata(path, uuid):
     try:
-        with sparse_file.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
+        with os_errors.StorageErrors('cannot read from the SR'), open(path, 'rb') as fileobj:
             return vhd.read_metadata(fileobj)
     except vhd.FormatError as error:
         raise errors.StorageError('the VHD of VDI %s is damaged: %s' % (uuid, error))

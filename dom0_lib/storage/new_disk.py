@@ -13,7 +13,7 @@ from dom0_lib import faults
 from dom0_lib.formats import refusal
 from dom0_lib.formats import vhd_decoder
 from dom0_lib.formats import vhd_encoder
-from dom0_lib.system import sparse_file
+from dom0_lib.system import os_errors
 
 _SPOOL = 'spool'
 
@@ -39,14 +39,14 @@ class NewDisk(object):
 
         report(size_bytes): called for each piece; an exception of it ends the work
         """
-        with Named(self._title), sparse_file.StorageErrors('cannot read %s' % self._title):
+        with Named(self._title), os_errors.StorageErrors('cannot read %s' % self._title):
             sink = _Reporting(self._encoder, report)
             self._complete(vhd_decoder.decode_file(fd, sink, share=sink.share))
 
     def _complete(self, image):
         self.image = image
         self._file.settle()
-        with sparse_file.StorageErrors('cannot write to the SR'):
+        with os_errors.StorageErrors('cannot write to the SR'):
             faults.point('staging.file_finished')
 
     def seal(self, uuid, parent):
@@ -75,7 +75,7 @@ class StreamedDisk(NewDisk):
             self._decoder.write(view)
 
     def finish(self):
-        with Named(self._title), sparse_file.StorageErrors('cannot read %s' % self._title):
+        with Named(self._title), os_errors.StorageErrors('cannot read %s' % self._title):
             self._decoder.finish()
             decoder, self._decoder = self._decoder, None  # its tables take memory
             if self._spool:

@@ -19,12 +19,13 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import termination
 from dom0_lib.disks import vhd
-from dom0_lib.storage import vhd_util
 from dom0_lib.storage import arrival_files
 from dom0_lib.storage import sr
 from dom0_lib.storage import sr_lock
 from dom0_lib.storage import staging
 from dom0_lib.storage import vhd_chain
+from dom0_lib.storage import vhd_util
+from dom0_lib.system import os_errors
 from dom0_lib.system import sparse_file
 
 _SR_LOCK_WAIT_S = 120
@@ -72,14 +73,14 @@ def publish(area, repository, uuids, check, origins=()):
         area.begin_journal(journal + list(origins))
         faults.point('publish.journalled')
         try:
-            with sparse_file.StorageErrors('cannot publish in the SR'):
+            with os_errors.StorageErrors('cannot publish in the SR'):
                 for name in base_first:
                     _move_in(area.join(name), os.path.join(repository.path, name))
                     faults.point('publish.linked')
                 faults.point('publish.leaf_linked')
                 _complete(repository, journal)
         except BaseException:
-            with sparse_file.StorageErrors('cannot take a chain back out of the SR, the next call for the SR will'):
+            with os_errors.StorageErrors('cannot take a chain back out of the SR, the next call for the SR will'):
                 _undo(repository, area.path, journal)
             area.end_journal()
             raise

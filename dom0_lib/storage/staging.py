@@ -23,6 +23,7 @@ from dom0_lib import faults
 from dom0_lib import log
 from dom0_lib import termination
 from dom0_lib.storage import sr_lock
+from dom0_lib.system import os_errors
 from dom0_lib.system import sparse_file
 
 OWNER = 'owner'
@@ -49,7 +50,7 @@ class Area(object):
         self.path = None
 
     def __enter__(self):
-        with sparse_file.StorageErrors('cannot stage in %s' % self._place):
+        with os_errors.StorageErrors('cannot stage in %s' % self._place):
             with termination.Shield():
                 self._make()
                 termination.remember(self.remove)
@@ -125,7 +126,7 @@ class Area(object):
         """Close a file that was created here, and remove it."""
         created.close()
         self._files.remove(created)
-        with sparse_file.StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             os.unlink(self.join(name))
 
     def copy(self, fd, name, report):
@@ -139,7 +140,7 @@ class Area(object):
 
     def require_room(self, size_bytes):
         """Raises errors.StorageError unless the file system has so much to spare beside the reserve."""
-        with sparse_file.StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             status = os.statvfs(self.path)
         free_bytes = status.f_bavail * status.f_frsize
         if size_bytes + self._reserve_bytes > free_bytes:
@@ -148,7 +149,7 @@ class Area(object):
 
     def link(self, path, name):
         """Hold a file of the SR under another name: it stays when the storage manager renames or removes its own."""
-        with sparse_file.StorageErrors('cannot stage in %s' % self._place):
+        with os_errors.StorageErrors('cannot stage in %s' % self._place):
             try:
                 os.link(path, self.join(name))
             except EnvironmentError as error:
@@ -159,12 +160,12 @@ class Area(object):
 
     def stat(self, name):
         """The os.stat of a file in the area."""
-        with sparse_file.StorageErrors('cannot read from %s' % self._place):
+        with os_errors.StorageErrors('cannot read from %s' % self._place):
             return os.stat(self.join(name))
 
     def read(self, name, size_bytes, piece_bytes):
         """Yield the first `size_bytes` of a file in pieces.  Raises errors.StorageError if it has become shorter."""
-        with sparse_file.StorageErrors('cannot read from %s' % self._place):
+        with os_errors.StorageErrors('cannot read from %s' % self._place):
             with open(self.join(name), 'rb', 0) as fileobj:
                 while size_bytes:
                     piece = fileobj.read(min(size_bytes, piece_bytes))
@@ -175,13 +176,13 @@ class Area(object):
 
     def rename(self, name, new_name):
         """Give a file in the area another name."""
-        with sparse_file.StorageErrors('cannot rename in %s' % self._place):
+        with os_errors.StorageErrors('cannot rename in %s' % self._place):
             os.rename(self.join(name), self.join(new_name))
             faults.point('staging.renamed')
 
     def begin_journal(self, entries):
         """Record, on the disk, what is about to be published, in this order: `entries` are (inode, name)."""
-        with sparse_file.StorageErrors('cannot write to %s' % self._place):
+        with os_errors.StorageErrors('cannot write to %s' % self._place):
             lines = ['%d %s\n' % entry for entry in entries]
             with open(self.join(_JOURNAL), 'wb') as journal:
                 journal.write((''.join(lines) + 'end\n').encode('ascii'))
@@ -202,7 +203,7 @@ def sweep(directory, recover):
     recover(path, journal) is called first for one that was publishing: `journal` is a list of (inode, name).
     Raises errors.StorageError, and what recover() raises.
     """
-    with sparse_file.StorageErrors('cannot remove what a dead call left in %s' % directory):
+    with os_errors.StorageErrors('cannot remove what a dead call left in %s' % directory):
         return _sweep(directory, recover)
 
 
@@ -231,7 +232,7 @@ def list_dead(directory):
     """Names of the staging directories in `directory`, if that is there, that sweep() would remove; nothing is changed."""
     if not os.path.isdir(directory):
         return []
-    with sparse_file.StorageErrors('cannot look into %s' % directory):
+    with os_errors.StorageErrors('cannot look into %s' % directory):
         return [name for name in sorted(os.listdir(directory)) if name.startswith(_PREFIX)
                 and not os.path.islink(os.path.join(directory, name)) and is_dead(os.path.join(directory, name))]
 

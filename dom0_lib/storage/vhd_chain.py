@@ -11,9 +11,9 @@ import os
 
 from dom0_lib import faults
 from dom0_lib.disks import vhd
-from dom0_lib.storage import vhd_util
 from dom0_lib.formats import canonical_vhd
 from dom0_lib.formats import refusal
+from dom0_lib.storage import vhd_util
 
 # The storage manager's own limit.
 MAX_LENGTH = 30

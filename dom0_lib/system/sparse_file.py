@@ -15,8 +15,6 @@ from dom0_lib.system import os_errors
 from dom0_lib.system import pipeline
 
 PLACE = 'the SR'
-# The name under which other rooms know os_errors.StorageErrors.
-StorageErrors = os_errors.StorageErrors
 # The errors of file systems without hard links.
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 # The unit in which zeros are left out: smaller ones cost more calls than they save space.

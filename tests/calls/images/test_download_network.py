@@ -23,7 +23,7 @@ def dom0_python(request):
 @pytest.fixture(scope="module")
 def disk(site):
     path = site.make_path("disk.vhd")
-    vhd_writer.write_dynamic(path, sr_disks.make_content(1, 5 * MIB))
+    vhd_writer.write_dynamic(path, sr_disks.make_content(1, 6 * MIB))
     return path
 
 

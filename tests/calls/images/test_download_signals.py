@@ -148,9 +148,9 @@ def signal_at_step(site):
     os.unlink(program + ".calls")
 
 
-# modify of two children; set and check of three disks; then the publication hides two parents
-STEPS_BEFORE_PUBLICATION = 8
-STEPS = 10
+# vhd-util checks three disks; then the publication has it hide two parents
+STEPS_BEFORE_PUBLICATION = 3
+STEPS = 5
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
