@@ -52,4 +52,5 @@ def resolve(child_path, location):
 
 def read_modification_time(path):
     """The parent timestamp that a child records: the file's modification time, in VHD time."""
-    return int(os.stat(path)[stat.ST_MTIME]) - vhd.EPOCH_UNIX_S
+    # A field of 32 bits: a file from before 2000 gets a time far ahead.
+    return int(os.stat(path)[stat.ST_MTIME]) - vhd.EPOCH_UNIX_S & 0xffffffff
