@@ -115,7 +115,10 @@ def pack(entries, compressed=True, form=tarfile.GNU_FORMAT):
             if not isinstance(source, bytes):
                 with open(source, "rb") as opened:
                     source = opened.read()
-            member = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            if not isinstance(member, tarfile.TarInfo):
+                member = tarfile.TarInfo(member)
+                # After 2000: os-xenapi's plug-in extracts the file, and vhd-util writes its time into the child.
+                member.mtime = 1500000000
             member.size = len(source)
             archive.addfile(member, io.BytesIO(source))
     return gzip.compress(plain.getvalue(), 1) if compressed else plain.getvalue()
