@@ -26,6 +26,7 @@ TOOLS = (
     Tool("ip", "iproute2", "a command of neutron's"),
     Tool("ipset", "ipset", "a command of neutron's"),
     Tool("iptables-restore", "iptables", "a command of neutron's"),
+    Tool("/usr/share/i18n/charmaps/ANSI_X3.4-1968.gz", "locales", "a locale in which a range of letters has others"),
     Tool("lspci", "pciutils", "the host's PCI devices"),
     Tool("mkfs.xfs", "xfsprogs", "a file system that shares blocks"),
     Tool("modprobe", "kmod", "blacklists of kernel modules"),
@@ -42,6 +43,7 @@ TOOLS = (
     Tool("sshd", "openssh-server", "the other end of it"),
     Tool("sysctl", "procps", "a command of neutron's"),
     Tool("xorriso", "xorriso", "supplemental packs"),
+    Tool("xz", "xz-utils", "samples of VHDs, for Python 2.7"),
 )
 
 INSTALL_DEADLINE_S = 900
