@@ -28,9 +28,13 @@ from dom0_lib import plugin
 plugin.answer()
 """
 _MODULE = '''"""A module of the flat layout."""
-with open('%s', 'a') as names:
-    names.write(__name__ + '\\n')
-''' % IMPORTED
+import os
+if os.path.isdir(os.path.dirname('%s')):
+    with open('%s', 'a') as names:
+        names.write(__name__ + '\\n')
+''' % (IMPORTED, IMPORTED)
+# The packages' sample of the settings file comes from here.
+_SETTINGS = "SETTINGS = ()\n"
 # It waits in a call of `wait`, and has then all that it needs.
 _DISPATCH = '''
 import os
@@ -54,7 +58,7 @@ def make_checkout(path, version=VERSION):
     library, plugins = os.path.join(path, "dom0_lib"), os.path.join(path, "plugins/xapi.d/plugins")
     os.mkdir(library)
     for name in MODULES:
-        _write(os.path.join(library, name + ".py"), _MODULE + (_DISPATCH if name == "plugin" else ""))
+        _write(os.path.join(library, name + ".py"), _MODULE + {"plugin": _DISPATCH, "settings": _SETTINGS}.get(name, ""))
     _write(os.path.join(library, "__init__.py"), "__version__ = '%s'\n" % version)
     for name in os.listdir(plugins):
         _write(os.path.join(plugins, name), _PLUGIN)
