@@ -141,7 +141,7 @@ def test_a_file_that_takes_no_more_links(kernel_host):
     # Once more: the name is taken, by the same content.
     assert kernel_host.call("create_kernel_ramdisk", **created) == "%s/%s" % (BOOT_GUEST, new_uuid)
     write(os.path.join(kernel_host.directory, new_uuid), b"another")
-    with calls.refused("create_kernel_ramdisk", "StorageError", new_uuid, "another content"):
+    with calls.refused("create_kernel_ramdisk", "StorageError", new_uuid, "other content"):
         kernel_host.call("create_kernel_ramdisk", **created)
     shutil.rmtree(links)
 
