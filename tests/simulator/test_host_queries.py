@@ -159,9 +159,9 @@ _RESIDENT = 'field "resident_on"="%s"'
 _OF_VM, _AND_DEVICE = 'field "VM"="%s"%s', ' and field "device"="%s"'
 # {file: the pieces of queries in it, calls of get_all_records_where}
 LIBRARY = {
-    os.path.join("dom0_lib", "console_claims.py"): ([_CLAIMS, _RESIDENT, _RESIDENT], 1),
-    os.path.join("dom0_lib", "host_power.py"): ([_RESIDENT], 1),
-    os.path.join("dom0_lib", "vbd.py"): ([_AND_DEVICE, _OF_VM], 1),
+    os.path.join("dom0_lib", "guests", "console_claims.py"): ([_CLAIMS, _RESIDENT, _RESIDENT], 1),
+    os.path.join("dom0_lib", "host", "host_power.py"): ([_RESIDENT], 1),
+    os.path.join("dom0_lib", "devices", "vbd.py"): ([_AND_DEVICE, _OF_VM], 1),
 }
 
 
